@@ -1,0 +1,2 @@
+//! gatepost puts what is safe in front of mail servers that are not.
+pub mod proto;
