@@ -1,2 +1,4 @@
 //! gatepost puts what is safe in front of mail servers that are not.
+pub mod observe;
+pub mod policy;
 pub mod proto;

@@ -136,7 +136,7 @@ impl FrontSettings {
             && self.mechanisms.contains(mechanism)
             && !(in_the_clear && self.tls == TlsRule::StartTls)
             && !(in_the_clear && self.tls == TlsRule::Optional && !self.without_tls.contains(mechanism))
-            && !(self.user_first && !mechanism.names_the_user_first())
+            && (!self.user_first || mechanism.names_the_user_first())
     }
 }
 

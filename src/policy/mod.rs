@@ -1,0 +1,261 @@
+//! What the configuration means, as values that cannot be wrong.
+//!
+//! `config` makes a [`Policy`] out of a file; everything above reads it and asks nothing more. A
+//! connection keeps the policy it began with; a reload makes a new one for the connections after it.
+
+pub mod access;
+pub mod rate;
+
+use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
+use access::Access;
+use rate::Rate;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The whole of a running configuration.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Our name in greetings and on the default certificate.
+    pub hostname: String,
+    /// Private CA and its certificates live there.
+    pub state_dir: PathBuf,
+    /// At least one; no two share an address and port.
+    pub listeners: Vec<Arc<Listener>>,
+    /// By name.
+    pub backends: BTreeMap<String, Arc<Backend>>,
+    /// Who may log in how.
+    pub auth: Auth,
+    /// Rules for mail.
+    pub submission: Submission,
+    /// Bounds on rates and numbers.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Certificates and versions.
+    pub tls: Tls,
+    /// Where events and messages go.
+    pub log: Log,
+    /// Where metrics and health are served.
+    pub admin: Admin,
+    /// The process.
+    pub runtime: Runtime,
+}
+
+/// One listener of the configuration, perhaps on several addresses.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its key in the configuration: the metric label.
+    pub name: String,
+    /// Where it listens. `[::]` takes IPv4 too.
+    pub addresses: Vec<SocketAddr>,
+    /// What it offers.
+    pub service: Service,
+    /// Its rule about TLS.
+    pub tls: TlsRule,
+    /// Whom it stands in front of.
+    pub backend: Arc<Backend>,
+    /// Who may come in.
+    pub access: Access,
+}
+
+/// The servers behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Its key in the configuration: a metric label.
+    pub name: String,
+    /// By protocol: in the order they are tried. A protocol that is missing is not offered.
+    pub servers: BTreeMap<Protocol, Vec<ServerName>>,
+    /// How long between two health checks while it is up; five seconds while it is down.
+    pub health_interval: Duration,
+    /// Words, lower-cased, in a code-less refusal that mean "not now".
+    pub temporary_replies: Arc<[String]>,
+}
+
+/// A backend's host and port, resolved anew at each dial.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerName {
+    /// A name or an address literal (IPv6 without brackets).
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl std::fmt::Display for ServerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `auth`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// What may be used at all.
+    pub mechanisms: Mechanisms,
+    /// What may be used in the clear on `tls: optional` listeners; `All` where the list is empty.
+    pub without_tls: Mechanisms,
+    /// How long a password that worked is remembered, as a keyed hash; zero: not at all.
+    pub remember_good: Duration,
+    /// Whether many known-good passwords failing at once are taken for an ill backend.
+    pub outage_guard: bool,
+}
+
+/// `submission`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
+    pub accept_domains: Vec<String>,
+    /// What is done with a bare CR or LF in a message.
+    pub bare_newline: BareNewline,
+    /// The largest message, in octets.
+    pub max_size: u64,
+}
+
+/// What is done with a CR or LF that stands alone in message data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BareNewline {
+    /// The message is refused with `550 5.5.2`.
+    Reject,
+    /// It is made CRLF.
+    Normalize,
+}
+
+/// `limits`. A number of zero means no limit where the field is an `Option`: `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions in all; the effective bound also depends on the descriptors there are.
+    pub sessions: usize,
+    /// Sessions of one address (prefix).
+    pub sessions_per_ip: Option<usize>,
+    /// Sessions of one user.
+    pub sessions_per_user: Option<usize>,
+    /// New connections of one address.
+    pub connections_per_ip: Option<Rate>,
+    /// Logins of one address that did not succeed.
+    pub auth_per_ip: Option<Rate>,
+    /// Failed attempts in one session before the goodbye; at least 1.
+    pub auth_attempts_per_session: u32,
+    /// Distinct wrong passwords of one address in a sliding window, before a ban.
+    pub auth_failures_per_ip: Option<Rate>,
+    /// Wrong passwords for one user in a sliding window, before strangers to that user hear "temporary".
+    pub auth_failures_per_user: Option<Rate>,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// The answer to a failed login leaves no sooner than this after its last byte came.
+    pub failure_delay: Duration,
+    /// An IPv6 client is its network of this length: 1 to 128.
+    pub ipv6_prefix: u8,
+    /// Addresses without per-address limits and bans.
+    pub exempt: Vec<ipnet::IpNet>,
+}
+
+/// `timeouts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named as in the configuration, which documents them")]
+pub struct Timeouts {
+    pub tls_handshake: Duration,
+    pub login: Duration,
+    pub idle_imap: Duration,
+    pub idle_pop3: Duration,
+    pub idle_submission: Duration,
+    pub connect: Duration,
+    pub backend_greeting: Duration,
+    pub backend_login: Duration,
+    pub backend_data_end: Duration,
+}
+
+/// `tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The first one serves clients without SNI. Empty: the private CA issues one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub only_1_3: bool,
+    /// Whether sessions may be resumed.
+    pub session_tickets: bool,
+}
+
+/// A certificate chain and its key, as files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// PEM: the leaf first.
+    pub chain: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+/// `log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The least level shown.
+    pub level: tracing::Level,
+    /// How lines look.
+    pub format: LogFormat,
+    /// A file of AUTH events alone.
+    pub auth_log: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `admin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// `/metrics`, `/healthz`, `/readyz`.
+    pub address: Option<SocketAddr>,
+    /// The same and the control API.
+    pub socket: Option<PathBuf>,
+}
+
+/// `runtime`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Whom to become after binding.
+    pub user: Option<String>,
+    /// Which group to become; the user's own by default.
+    pub group: Option<String>,
+    /// Worker threads; zero: one a core.
+    pub workers: usize,
+    /// How long a drain waits for sessions to end.
+    pub drain_timeout: Duration,
+}
+
+impl Policy {
+    /// What the front half on this listener must know.
+    pub fn front_settings(&self, listener: &Listener) -> FrontSettings {
+        FrontSettings {
+            hostname: self.hostname.clone(),
+            service: listener.service,
+            tls: listener.tls,
+            mechanisms: self.auth.mechanisms.clone(),
+            without_tls: self.auth.without_tls.clone(),
+            user_first: false,
+            max_message: self.submission.max_size,
+        }
+    }
+}
+
+impl Timeouts {
+    /// How long a logged-in session may be silent.
+    pub fn idle(&self, service: Service) -> Duration {
+        match service {
+            Service::Imap => self.idle_imap,
+            Service::Pop3 => self.idle_pop3,
+            Service::Submission | Service::Smtp => self.idle_submission,
+        }
+    }
+}
