@@ -1,2 +1,3 @@
 //! gatepost puts what is safe in front of mail servers that are not.
 pub mod proto;
+pub mod tls;
