@@ -103,9 +103,9 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_at_its_first_space_and_nowhere_else() {
-        let cases: &[(&[u8], Verb, Option<&[u8]>)] = &[
-            (b"CAPA", Verb::Capa, None),
-            (b"capa ", Verb::Capa, Some(b"")),
+        let cases = [
+            (&b"CAPA"[..], Verb::Capa, None),
+            (b"capa ", Verb::Capa, Some(&b""[..])),
             (b"User joe smith ", Verb::User, Some(b"joe smith ")),
             (b"PASS  a  b ", Verb::Pass, Some(b" a  b ")),
             (b"PASS\tx", Verb::Unknown, None),
@@ -116,7 +116,7 @@ mod tests {
             (b"", Verb::Unknown, None),
         ];
         for (line, verb, argument) in cases {
-            assert_eq!(Command::parse(line), Command { verb: *verb, argument: *argument }, "{}", line.escape_ascii());
+            assert_eq!(Command::parse(line), Command { verb, argument }, "{}", line.escape_ascii());
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Pop3Front {
     tls_active: bool,
     reader: LineReader,
     state: State,
-    /// No line has come since the stream began: what comes may not be POP3 at all.
+    /// Nothing was taken of the stream since it began: what comes may not be POP3 at all.
     untouched: bool,
     errors: u32,
     overlong: u32,
@@ -81,8 +81,11 @@ impl Front for Pop3Front {
             if self.untouched {
                 is_pop3(input, self.tls_active)?;
             }
-            let Some(line) = self.reader.next(input, self.bound(input)) else { return Ok(Step::More) };
-            self.untouched = false;
+            let (held, bound) = (input.len(), self.bound(input));
+            let line = self.reader.next(input, bound);
+            // Also where a line past its bound was thrown away before its end: the next bytes are not the first.
+            self.untouched &= input.len() == held;
+            let Some(line) = line else { return Ok(Step::More) };
             let step = match line {
                 Line::TooLong => self.too_long(out)?,
                 Line::Whole { mut bytes, bare_lf } => {
@@ -343,7 +346,7 @@ impl Pop3Front {
     /// Says `-ERR` and counts, so that no session goes on saying nothing.
     fn err(&mut self, text: &str, out: &mut BytesMut) -> Result<(), Violation> {
         self.errors += 1;
-        if self.errors > MAX_ERRORS {
+        if self.errors >= MAX_ERRORS {
             words::err(words::refusal(Refusal::TooManyErrors), out);
             return Err(Violation::TooManyErrors);
         }
