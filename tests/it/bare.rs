@@ -38,7 +38,7 @@ fn play(transcript: &Transcript) -> Result<(), Failure> {
             break;
         }
         if matches!(act.kind, Kind::FromClient(_) | Kind::FromBackend(_) | Kind::Tls | Kind::Closed) {
-            session.nothing_unsaid().map_err(|got| fail(format!("nothing before {:?}", act.kind), got))?;
+            session.nothing_unsaid().map_err(|got| fail(format!("nothing before {}", act.kind), got))?;
         }
         match &act.kind {
             Kind::FromClient(_) if session.state == State::Closed => {
@@ -49,7 +49,7 @@ fn play(transcript: &Transcript) -> Result<(), Failure> {
             }
             Kind::FromClient(segment) => session.from_client.extend_from_slice(segment),
             Kind::ToClient(pattern) => {
-                take(pattern, &mut session.to_client).map_err(|got| fail(format!("S {pattern}"), got))?;
+                take(pattern, &mut session.to_client).map_err(|got| fail(act.kind.to_string(), got))?;
             }
             Kind::FromBackend(segment) => match &mut session.backend {
                 Some(backend) => backend.from.extend_from_slice(segment),
@@ -57,9 +57,9 @@ fn play(transcript: &Transcript) -> Result<(), Failure> {
             },
             Kind::ToBackend(pattern) => match &mut session.backend {
                 Some(backend) => {
-                    take(pattern, &mut backend.to).map_err(|got| fail(format!("G {pattern}"), got))?;
+                    take(pattern, &mut backend.to).map_err(|got| fail(act.kind.to_string(), got))?;
                 }
-                None => return Err(fail(format!("G {pattern}"), "no connection to a backend".into())),
+                None => return Err(fail(act.kind.to_string(), "no connection to a backend".into())),
             },
             Kind::Tls if session.state == State::Handshake => {
                 session.front.secured(&session.capabilities);
@@ -67,7 +67,7 @@ fn play(transcript: &Transcript) -> Result<(), Failure> {
             }
             Kind::Tls => return Err(fail("the go-ahead for TLS".into(), format!("{:?}", session.state))),
             Kind::Event { name, fields } => {
-                session.take_event(name, fields).map_err(|got| fail(format!("event {name} {fields:?}"), got))?;
+                session.take_event(name, fields).map_err(|got| fail(act.kind.to_string(), got))?;
             }
             Kind::BackendDown => session.backend_down = true,
             Kind::BackendCloses => session.lose_backend(),

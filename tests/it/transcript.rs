@@ -71,6 +71,25 @@ pub(crate) enum Kind {
     Closed,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::FromClient(bytes) => write!(f, "C {}", bytes.escape_ascii()),
+            Kind::ToClient(pattern) => write!(f, "S {pattern}"),
+            Kind::FromBackend(bytes) => write!(f, "B {}", bytes.escape_ascii()),
+            Kind::ToBackend(pattern) => write!(f, "G {pattern}"),
+            Kind::Tls => f.write_str("the client's TLS handshake"),
+            Kind::Event { name, fields } => {
+                write!(f, "event {name}")?;
+                fields.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
+            }
+            Kind::BackendDown => f.write_str("a backend that is down"),
+            Kind::BackendCloses => f.write_str("the end of the backend's connection"),
+            Kind::Closed => f.write_str("the end of the client's connection"),
+        }
+    }
+}
+
 /// Bytes with wildcards between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {

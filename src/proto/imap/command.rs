@@ -148,7 +148,7 @@ impl Head {
             line[from..].iter().position(stop).map_or(line.len(), |at| from + at)
         };
         let tag_end = end(0);
-        let verb_start = (tag_end + usize::from(line.get(tag_end) == Some(&b' '))).min(line.len());
+        let verb_start = tag_end + line[tag_end..].iter().take_while(|&&b| b == b' ').count();
         let verb_end = end(verb_start);
         Self { tag: Tag::parse(&line[..tag_end]), verb: Verb::parse(&line[verb_start..verb_end]), length: verb_end }
     }
