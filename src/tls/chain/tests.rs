@@ -1,5 +1,5 @@
 use super::super::testing::{Authority, DAY, Folder, ca_params, key, leaf_params};
-use super::super::{Checked, ChainFinding, Identity, Severity};
+use super::super::{ChainFinding, Checked, Identity, Severity};
 use rcgen::{CertifiedIssuer, ExtendedKeyUsagePurpose};
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -31,7 +31,11 @@ fn a_good_pair_is_taken_without_a_word() {
     assert_eq!(identity.finding_for("a.example.org"), None);
     let wrong = identity.finding_for("other.example").expect("a finding");
     assert_eq!(wrong.severity(), Severity::Warning);
-    assert!(wrong.to_string().ends_with("is not for other.example but for mail.example.net, *.example.org, 192.0.2.1, 2001:db8::1"));
+    assert!(
+        wrong
+            .to_string()
+            .ends_with("is not for other.example but for mail.example.net, *.example.org, 192.0.2.1, 2001:db8::1")
+    );
 }
 
 #[test]
@@ -132,6 +136,8 @@ fn dates_are_judged_by_the_time_that_is_given() {
         assert_eq!(codes(&checked), expected.into_iter().collect::<Vec<_>>());
         assert_eq!(checked.is_sound(), sound);
         assert!(checked.is_sound_but_for_time(), "it can be served, if the caller wants to");
+        let late = checked.identity.expect("an identity").expires_soon(at);
+        assert_eq!(late, matches!(expected, Some("expires_soon" | "expired")));
     }
     let late = load_at(&leaf.chain(), &leaf.key, now + 1000 * DAY);
     assert_eq!(codes(&late), ["expired", "expired"], "the intermediate too");
@@ -142,7 +148,7 @@ fn a_chain_in_any_order_is_served_in_the_right_one_without_its_root() {
     let ca = Authority::new();
     let leaf = ca.leaf(&["mail.example.net"]);
     let (own, middle, root) = (leaf.certificate.as_str(), leaf.intermediate.as_str(), &ca.root.pem());
-    let stranger = &Authority::new().root.pem();
+    let stranger = &ca_params("Other Root").self_signed(&key()).expect("signs").pem();
     for (chain, expected) in [
         (vec![own, middle, root], vec![]),
         (vec![middle, own], vec!["wrong_order"]),
@@ -176,6 +182,7 @@ fn a_chain_that_proves_nothing_is_broken() {
         (vec![&leaf.certificate, &impostor.leaf(&["x.example"]).intermediate], &leaf.key, "not by the key"),
         (vec![&leaf.certificate, &leaf.intermediate, &impostor.root.pem()], &leaf.key, "not by the key"),
         (vec![&by_powerless, &powerless.pem(), &ca.root.pem()], &key.serialize_pem(), "may not issue"),
+        (vec![&by_powerless, &powerless.pem()], &key.serialize_pem(), "may not issue"),
     ] {
         let checked = load(&chain.concat(), key);
         assert_eq!(codes(&checked), ["broken_chain"]);
