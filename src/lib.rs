@@ -3,3 +3,4 @@ pub mod config;
 pub mod observe;
 pub mod policy;
 pub mod proto;
+pub mod tls;
