@@ -2,3 +2,4 @@
 pub mod observe;
 pub mod policy;
 pub mod proto;
+pub mod store;
