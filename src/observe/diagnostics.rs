@@ -46,7 +46,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
             return;
         }
         let mut said = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
             if let Some(SpanFields(fields)) = span.extensions().get() {
                 said.named.extend(fields.named.iter().cloned());
             }

@@ -192,7 +192,7 @@ impl<A: Attendant> Thread<A> {
             match AuthLog::open(&auth.path) {
                 Ok(new) => *auth = new,
                 Err(error) => {
-                    tracing::error!(path = %auth.path.display(), %error, "the auth log cannot be opened anew; the old file goes on")
+                    tracing::error!(path = %auth.path.display(), %error, "the auth log cannot be opened anew; the old file goes on");
                 }
             }
         }

@@ -77,7 +77,11 @@ async fn parts_that_run_together_are_still_different() {
     let store = store(1000);
     assert_ne!(store.key(Space::Failures, &[b"ab", b"c"]), store.key(Space::Failures, &[b"a", b"bc"]));
     assert_ne!(store.key(Space::Failures, &[b"a"]), store.key(Space::Places, &[b"a"]));
-    assert_ne!(store.key(Space::Failures, &[b"a"]).id, super::tests::store(10).key(Space::Failures, &[b"a"]).id, "a key of its own");
+    assert_ne!(
+        store.key(Space::Failures, &[b"a"]).id,
+        super::tests::store(10).key(Space::Failures, &[b"a"]).id,
+        "a key of its own"
+    );
 }
 
 #[tokio::test(start_paused = true)]
