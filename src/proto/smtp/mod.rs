@@ -1,38 +1,16 @@
-//! stub
+//! SMTP.
+mod back;
+mod capability;
+mod command;
+mod data;
+mod front;
+mod path;
+mod reply;
+mod words;
 
-use super::*;
-/// stub
-pub struct SmtpFront;
-impl SmtpFront {
-    /// stub
-    pub fn new(_: FrontSettings) -> Self {
-        Self
-    }
-}
-impl Front for SmtpFront {
-    fn greet(&mut self, _: &Capabilities, _: &mut BytesMut) {}
-    fn turn_away(&mut self, _: Refusal, _: &mut BytesMut) {}
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<Step, Violation> {
-        Ok(Step::More)
-    }
-    fn answer(&mut self, _: Answer<'_>, _: &mut BytesMut) {}
-    fn secured(&mut self, _: &Capabilities) {}
-}
-/// stub
-pub struct SmtpBack;
-impl SmtpBack {
-    /// stub
-    pub fn new(_: BackSettings) -> Self {
-        Self
-    }
-}
-impl Back for SmtpBack {
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<BackStep, BackFault> {
-        Ok(BackStep::More)
-    }
-    fn login(&mut self, _: &Login, _: &mut BytesMut) -> Result<(), BackFault> {
-        Ok(())
-    }
-    fn respond(&mut self, _: &[u8], _: &mut BytesMut) {}
-    fn quit(&mut self, _: &mut BytesMut) {}
-}
+pub use back::SmtpBack;
+pub use capability::shown_extensions;
+pub use data::BareNewline;
+pub use front::SmtpFront;
+pub use path::Address;
+pub use reply::SmtpReply;
