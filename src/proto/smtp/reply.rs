@@ -9,7 +9,7 @@ const MAX_REPLY: usize = 64 * 1024;
 
 /// A whole reply, in the backend's words: 8-bit text as it came, control bytes made harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SmtpReply {
+pub(super) struct SmtpReply {
     /// 200 to 599.
     code: u16,
     /// The lines' texts behind their codes, LF between them.
@@ -18,32 +18,32 @@ pub struct SmtpReply {
 
 impl SmtpReply {
     /// The three digits.
-    pub fn code(&self) -> u16 {
+    pub(super) fn code(&self) -> u16 {
         self.code
     }
 
     /// 2yz.
-    pub fn is_positive(&self) -> bool {
+    pub(super) fn is_positive(&self) -> bool {
         self.code / 100 == 2
     }
 
     /// 3yz.
-    pub fn is_intermediate(&self) -> bool {
+    pub(super) fn is_intermediate(&self) -> bool {
         self.code / 100 == 3
     }
 
     /// 5yz.
-    pub fn is_permanent(&self) -> bool {
+    pub(super) fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
     /// The text of each line, at least one.
-    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n')
     }
 
     /// Appends the reply as it goes over the wire. All lines get the code of the last one.
-    pub fn write(&self, out: &mut BytesMut) {
+    pub(super) fn write(&self, out: &mut BytesMut) {
         let mut lines = self.lines().peekable();
         while let Some(text) = lines.next() {
             out.put_slice(self.code.to_string().as_bytes());
@@ -58,7 +58,7 @@ impl SmtpReply {
     }
 
     /// The reply as one harmless line, code and enhanced code apart (RFC 2034 section 4).
-    pub fn summary(&self) -> Reply {
+    pub(super) fn summary(&self) -> Reply {
         let (mut code, mut text) = (self.code.to_string(), Vec::new());
         for (index, line) in self.lines().enumerate() {
             let (enhanced, rest) = self.enhanced(line);

@@ -2,7 +2,7 @@
 //!
 //! Nothing the client sent stands in an answer, and every one has an enhanced code (RFC 2034, RFC 3463).
 
-use crate::proto::{Goodbye, Refusal};
+use crate::proto::{Goodbye, Refusal, Reply};
 use bytes::BytesMut;
 
 pub(super) const OK: &str = "250 2.0.0 OK";
@@ -68,6 +68,30 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::Cancelled => CANCELLED,
         Refusal::TooManyErrors => TOO_MANY_ERRORS,
     }
+}
+
+/// What stands for a refusal at MAIL.
+pub(super) fn sender_refusal(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::RateLimited | Refusal::TooManySessions | Refusal::Banned => {
+            "450 4.7.1 Too many messages, try again later"
+        }
+        reason => refusal(reason),
+    }
+}
+
+/// What stands for a refusal at RCPT.
+pub(super) fn recipient_refusal(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::RateLimited | Refusal::TooManySessions | Refusal::Banned => TOO_MANY_RECIPIENTS,
+        reason => refusal(reason),
+    }
+}
+
+/// One of these texts as a reply, for the event.
+pub(super) fn reply(text: &str) -> Reply {
+    let (code, rest) = text.split_at_checked("250 2.0.0".len()).unwrap_or((text, ""));
+    Reply { code: Some(code.to_owned()), text: rest.trim_start().to_owned(), capabilities: None }
 }
 
 /// The last words of a session.
