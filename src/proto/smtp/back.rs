@@ -206,7 +206,7 @@ fn capabilities(reply: &SmtpReply) -> Capabilities {
         .filter(|line| !line.is_empty())
         .collect();
     let mut mechanisms: Vec<Mechanism> = Vec::new();
-    let named = lines.iter().filter(|line| line.get(..5).is_some_and(|word| matches_auth(word)));
+    let named = lines.iter().filter(|line| line.get(..5).is_some_and(matches_auth));
     for name in named.flat_map(|line| line[5..].split([' ', '\t'])) {
         mechanisms.extend(Mechanism::parse(name.as_bytes()).filter(|mechanism| !mechanisms.contains(mechanism)));
     }
@@ -239,7 +239,7 @@ mod tests {
                 match step {
                     Ok(BackStep::More) => break,
                     Ok(BackStep::Ready(known)) => {
-                        seen.push(format!("= ready {:?} {:?}", known.lines, known.mechanisms))
+                        seen.push(format!("= ready {:?} {:?}", known.lines, known.mechanisms));
                     }
                     Ok(BackStep::Accepted(reply)) => seen.push(format!("= accepted {}", reply.to_line())),
                     Ok(BackStep::Rejected(reply)) => seen.push(format!("= rejected {}", reply.to_line())),

@@ -3,6 +3,7 @@
 use super::super::capability::offers;
 use super::super::command::{Flaw, Mail, Parameters, Rcpt, Verb, client_name};
 use super::super::data::{DataScanner, Scan};
+use super::super::path::Address;
 use super::super::words;
 use super::{
     Due, MAX_OUTSTANDING, MAX_RECIPIENTS, MAX_UNANSWERED, Over, Phase, Progress, Question, Recipients, Refused, Stage,
@@ -196,7 +197,7 @@ impl Transaction {
                 _ => {}
             }
         }
-        let ascii = mail.from.as_ref().is_none_or(|address| address.is_ascii());
+        let ascii = mail.from.as_ref().is_none_or(Address::is_ascii);
         if ascii || mail.parameters.has("SMTPUTF8") { Ok(()) } else { Err(words::NEEDS_SMTPUTF8) }
     }
 
