@@ -58,8 +58,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
 
 impl Diagnostics {
     fn takes(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        let ours = metadata.target().split("::").next() == Some("gatepost");
-        self.0.shows(*metadata.level()) && (ours || *metadata.level() <= Level::WARN)
+        let worst_shown = match metadata.target().split("::").next() {
+            Some("gatepost") => Level::TRACE,
+            // It warns of what a client does wrong, with the client's words, as often as the client likes.
+            Some("rustls") => Level::ERROR,
+            _ => Level::WARN,
+        };
+        self.0.shows(*metadata.level()) && *metadata.level() <= worst_shown
     }
 }
 
