@@ -206,3 +206,24 @@ fn the_gateway_binds_its_listeners_and_leaves_with_success_when_told_to() {
     assert!(first_line(gateway.at(143)).is_some_and(|line| line.starts_with("* OK")));
     assert!(gateway.terminate());
 }
+
+#[test]
+fn a_session_is_told_goodbye_when_the_gateway_ends() {
+    let gateway = Gatepost::start(Backend::usual(), "");
+    let user = dovecot::shared().user("drained");
+    let folder = tempfile::tempdir().expect("a directory");
+    let open = folder.path().join("open");
+    let script = format!(
+        "r = Raw(993); r.ask(b'a LOGIN {user} secret', b'a OK'); r.ask(b'b IDLE', b'+')\n\
+         open({open:?}, 'w')\n\
+         assert b'* BYE' in r.file.read()\n"
+    );
+    let ended_well = std::thread::scope(|scope| {
+        let session = scope.spawn(|| crate::clients::python(&gateway, &script));
+        until("the session to be open", || open.exists().then_some(()));
+        gateway.signal(Signal::SIGTERM);
+        session.join().is_ok()
+    });
+    assert!(ended_well);
+    assert!(gateway.terminate());
+}

@@ -44,7 +44,8 @@ class Raw:
 
     def __init__(self, port):
         plain = socket.create_connection((GATE, port), timeout=50)
-        self.socket = trusting().wrap_socket(plain, server_hostname='mail.example.net')
+        # An end without close_notify is an error here, as it is to a careful client.
+        self.socket = trusting().wrap_socket(plain, server_hostname='mail.example.net', suppress_ragged_eofs=False)
         self.file = self.socket.makefile('rb')
         self.greeting = self.line()
 

@@ -128,11 +128,6 @@ impl Dovecot {
         files.iter().filter_map(|path| std::fs::read(path).ok()).map(|message| with_crlf(&message)).collect()
     }
 
-    /// What Dovecot logged so far.
-    pub fn said(&self) -> String {
-        self.kept.said()
-    }
-
     fn maildir(&self, user: &str) -> PathBuf {
         self.directory.join("home").join(user.split('@').next().expect("at least one part")).join("Maildir")
     }

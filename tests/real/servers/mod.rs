@@ -93,7 +93,7 @@ mod each_server_answers_without_a_gateway {
 
     #[test]
     fn postfix_with_auth_relays_for_nobody_else_and_the_trusting_one_for_all() {
-        let stranger = ["EHLO x", "MAIL FROM:<a@spam.example>", "RCPT TO:<b@elsewhere.example>"];
+        let stranger = ["EHLO x", "MAIL FROM:<a@stranger.example>", "RCPT TO:<b@foreign.example>"];
         let lines = ["HELO x", stranger[1], stranger[2], "QUIT"];
         assert!(dialogue(postfix::shared().smtp(), &lines)[3].starts_with("554"));
         assert!(dialogue(postfix::trusting().smtp(), &lines)[3].starts_with("250"));
