@@ -210,7 +210,7 @@ fn the_gateway_binds_its_listeners_and_leaves_with_success_when_told_to() {
 #[test]
 fn a_session_is_told_goodbye_when_the_gateway_ends() {
     let gateway = Gatepost::start(Backend::usual(), "");
-    let user = dovecot::shared().user("drained");
+    let user = dovecot::shared().user("drained-session");
     let folder = tempfile::tempdir().expect("a directory");
     let open = folder.path().join("open");
     let script = format!(

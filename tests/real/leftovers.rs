@@ -24,10 +24,7 @@ for i in range(10):
 #[test]
 fn no_descriptor_and_no_connection_outlives_its_session() {
     let behind = Dovecot::start("");
-    let gateway = Gatepost::start(
-        Backend { imap: Some(behind.imap()), pop3: Some(behind.pop3()), smtp: None },
-        "limits: { exempt: [127.0.0.0/8], auth_failures_per_user: 1000/h }\n",
-    );
+    let gateway = Gatepost::start(Backend { imap: Some(behind.imap()), pop3: Some(behind.pop3()), smtp: None }, "");
     python(&gateway, SESSIONS);
     until("the first sessions to end", || (established(behind.address) == 0).then_some(()));
     let before = gateway.descriptors();

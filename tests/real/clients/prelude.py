@@ -58,11 +58,13 @@ class Raw:
         self.socket.sendall(data)
 
     def ask(self, data, until):
-        """Sends a line and returns the lines up to the one that begins with `until`."""
+        """Sends a line and returns the lines up to the one that begins with `until`; any other verdict is an error."""
         self.send(data + b'\r\n')
-        lines = [self.line()]
-        while not lines[-1].startswith(until):
+        lines = []
+        while not lines or not lines[-1].startswith(until):
             lines.append(self.line())
+            refusal = lines[-1].startswith((data.split()[0] + b' ', b'-ERR', b'4', b'5'))
+            assert lines[-1].startswith(until) or not refusal, (data, lines)
         return lines
 
     def ended(self):

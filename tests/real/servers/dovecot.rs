@@ -1,9 +1,7 @@
 //! Dovecot 2.3 as an old server: IMAP, POP3 and LMTP in the clear, and the login service that Postfix asks.
 
-use super::{JOE, MARY, ODD, greeted};
+use super::{DISCREET, JOE, MARY, ODD, greeted};
 use crate::kept::{Kept, directory, own_address, until, write};
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -33,7 +31,7 @@ impl Dovecot {
         write(&directory.join("dovecot.conf"), format!("{}{more}", configuration(address, &directory)));
         write(
             &directory.join("users"),
-            [JOE, ODD, MARY].map(|(user, password)| password_line(user, password)).concat(),
+            [JOE, ODD, MARY, DISCREET].map(|(user, password)| password_line(user, password)).concat(),
         );
         for name in ["home", "run", "state"] {
             std::fs::create_dir_all(directory.join(name)).expect("a directory of ours");
@@ -84,15 +82,10 @@ impl Dovecot {
         self.directory.join("run/auth-client")
     }
 
-    /// Makes a user with the password `secret`, so that tests do not meet in one mailbox.
+    /// A user of the test's own, so that tests do not meet in one mailbox: every name with a hyphen is one, with the password
+    /// `secret`. (Dovecot reads a changed file of users again only after a second, so none can be added while it runs.)
     pub fn user<'a>(&self, name: &'a str) -> &'a str {
-        self.user_with(name, "secret")
-    }
-
-    /// Makes a user with a password of its own.
-    pub fn user_with<'a>(&self, name: &'a str, password: &str) -> &'a str {
-        let mut users = OpenOptions::new().append(true).open(self.directory.join("users")).expect("written at start");
-        users.write_all(password_line(name, password).as_bytes()).expect("room on the disk");
+        assert!(name.contains('-'), "{name}");
         name
     }
 
@@ -175,6 +168,11 @@ pop3_lock_session = yes
 passdb {{
   driver = passwd-file
   args = {at}/users
+}}
+passdb {{
+  driver = static
+  username_filter = *-*
+  args = password=secret
 }}
 userdb {{
   driver = static

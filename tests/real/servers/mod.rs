@@ -19,6 +19,9 @@ pub const ODD: (&str, &str) = ("odd", r#"p "q" \w%s%n {5} (x) üß€ $HOME * &-
 /// A user whose login name is an address.
 pub const MARY: (&str, &str) = ("mary@example.net", "secret");
 
+/// A user whose password no log may show.
+pub const DISCREET: (&str, &str) = ("discreet", "Rosebud-77");
+
 /// Waits until the server at `address` greets with `greeting`; `kept` tells what went wrong if it never does.
 pub fn greeted(address: SocketAddr, greeting: &str, kept: &Kept) {
     let said = std::panic::AssertUnwindSafe(|| {
