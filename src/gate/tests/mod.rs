@@ -4,9 +4,10 @@ mod attackers;
 mod customers;
 
 use super::*;
+use crate::observe::{Event, Kind};
 use crate::policy::access::{Access, AccessList, parse_network};
 use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
-use crate::proto::{Mechanisms, Service, TlsRule, UserName};
+use crate::proto::{Mechanisms, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use tokio::sync::broadcast;
