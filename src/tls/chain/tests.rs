@@ -1,5 +1,5 @@
 use super::super::testing::{Authority, DAY, Folder, ca_params, key, leaf_params};
-use super::super::{Checked, ChainFinding, Identity, Severity};
+use super::super::{ChainFinding, Checked, Identity, Severity};
 use rcgen::{CertifiedIssuer, ExtendedKeyUsagePurpose};
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -31,7 +31,11 @@ fn a_good_pair_is_taken_without_a_word() {
     assert_eq!(identity.finding_for("a.example.org"), None);
     let wrong = identity.finding_for("other.example").expect("a finding");
     assert_eq!(wrong.severity(), Severity::Warning);
-    assert!(wrong.to_string().ends_with("is not for other.example but for mail.example.net, *.example.org, 192.0.2.1, 2001:db8::1"));
+    assert!(
+        wrong
+            .to_string()
+            .ends_with("is not for other.example but for mail.example.net, *.example.org, 192.0.2.1, 2001:db8::1")
+    );
 }
 
 #[test]
