@@ -6,7 +6,7 @@
 //! (`session::login`) drives any pair of them and never spells a protocol word; every word of the
 //! contract's section 5 is spelled here.
 //!
-//! What is the same in all three dialogues lives beside them: [`line`] cuts lines within a bound,
+//! What is the same in all three dialogues lives beside them: [`mod@line`] cuts lines within a bound,
 //! [`sasl`] holds both sides of an authentication exchange, [`Secret`] keeps passwords from printing.
 
 pub mod imap;

@@ -56,7 +56,7 @@ pub struct Server {
 /// How often certificates and list files are looked at.
 const WATCH: Duration = Duration::from_secs(5);
 /// How often counters that nobody asked for any more are thrown out.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// What the gateway says of itself.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -144,7 +144,11 @@ impl Server {
             let mut ticks = tokio::time::interval(SWEEP);
             loop {
                 ticks.tick().await;
-                sweeping.shared.gate.sweep();
+                let gate = Arc::clone(&sweeping.shared.gate);
+                // A million keys take a quarter of a second: not on a thread that serves sessions.
+                if let Err(error) = tokio::task::spawn_blocking(move || gate.sweep()).await {
+                    tracing::error!("forgetting what is over failed: {error}");
+                }
             }
         });
         Ok(server)
