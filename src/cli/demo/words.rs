@@ -65,12 +65,12 @@ gatepost demo: an old plaintext mail server, with gatepost in front of it.
   password     {PASSWORD}
   CA           {}
 
-  imaps        localhost:{imaps}   TLS from the first byte
-  pop3s        localhost:{pop3s}   TLS from the first byte
-  submissions  localhost:{submissions}   TLS from the first byte
-  submission   localhost:{submission}   STARTTLS
-  imap         localhost:{imap}   STARTTLS
-  pop3         localhost:{pop3}   STLS
+  imaps        localhost:{imaps:<5}   TLS from the first byte
+  pop3s        localhost:{pop3s:<5}   TLS from the first byte
+  submissions  localhost:{submissions:<5}   TLS from the first byte
+  submission   localhost:{submission:<5}   STARTTLS
+  imap         localhost:{imap:<5}   STARTTLS
+  pop3         localhost:{pop3:<5}   STLS
 
 List the folders, read the newest letter:
 
