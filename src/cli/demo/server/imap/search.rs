@@ -261,6 +261,7 @@ mod tests {
     use super::super::super::store::{Flags, Message, Store};
     use super::*;
     use bytes::Bytes;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     fn item(raw: &'static str) -> Item {
@@ -322,6 +323,20 @@ mod tests {
         let many = vec!["ALL"; 1000].join(" ");
         for bad in ["", "SUBJECT", "XYZ", "SINCE yesterday", "OR ALL", "(ALL", "CHARSET koi8-r ALL", &deep, &many] {
             assert!(Key::read_all(&mut Cursor::new(Bytes::copy_from_slice(bad.as_bytes()))).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(words in prop::collection::vec(
+            prop_oneof![
+                "ALL|NOT|OR|UID|SUBJECT|HEADER|SINCE|LARGER|CHARSET|FLAGS|BODY|BODY.PEEK\\[|HEADER.FIELDS",
+                "[()\\[\\]<>.:,*{}\"\\\\+0-9 ]{1,4}", "\\PC{0,6}",
+            ], 0..12), glue in "[ ]?")
+        {
+            let text = Bytes::from(words.join(&glue));
+            let _ = Key::read_all(&mut Cursor::new(text.clone()));
+            let _ = super::super::fetch::Attribute::read_all(&mut Cursor::new(text));
         }
     }
 }

@@ -190,6 +190,7 @@ fn encoded(name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
@@ -229,6 +230,26 @@ mod tests {
         ];
         for (raw, expected) in cases {
             assert_eq!(text(structure(raw.as_bytes(), &Part::of(raw.as_bytes()), true)), expected, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_message_holds_has_a_structure(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    "From: [ -~]{0,30}", "Content-Type: [ -~]{0,30}", "Content-Type: multipart/mixed; boundary=a",
+                    "Content-Disposition: [a-z;=\"*%0-9' ]{0,30}", "Date: [ -~]{0,30}", "--a", "", "\\PC{0,20}",
+                ],
+                0..20,
+            ),
+            noise: Vec<u8>,
+        ) {
+            let raw = [lines.join("\r\n").as_bytes(), &noise].concat();
+            let root = Part::of(&raw);
+            for text in [envelope(&raw[root.header.clone()]), structure(&raw, &root, true)] {
+                prop_assert!(text.starts_with(b"(") && text.ends_with(b")"));
+            }
         }
     }
 }
