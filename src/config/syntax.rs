@@ -37,6 +37,10 @@ pub(super) fn text(bytes: Vec<u8>, name: &str) -> Result<String, Finding> {
 
 pub(super) fn parse(text: &str, name: &str) -> Result<Node, Finding> {
     tree::parse(text).map_err(|NoTree { line, column, message }| {
+        let second = text.lines().enumerate().filter(|(index, line)| *index > 0 && line.starts_with("---")).last();
+        if let (tree::SECOND_DOCUMENT, Some((index, _))) = (message.as_str(), second) {
+            return wrong(name, index + 1, 1, message);
+        }
         // The parser notices what is missing only when something else comes: the cause is that line or the one before.
         let cause = (line.saturating_sub(1)..=line).rev().find_map(|number| {
             let content = number.checked_sub(1).and_then(|index| text.lines().nth(index))?;
@@ -44,7 +48,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Node, Finding> {
         });
         match cause {
             Some((line, column, hint)) => wrong(name, line, column, hint),
-            None => wrong(name, line, column, format!("this is not YAML: {message}")),
+            None => wrong(name, line, column, message),
         }
     })
 }

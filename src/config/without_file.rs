@@ -45,8 +45,8 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
     let (mut file, mut report) = (File::default(), Report::default());
     let spot = Spot::top("backends");
     report.given(&spot, BACKEND);
-    match given.backend.as_deref() {
-        None | Some("") => {
+    match written(given.backend.as_deref()) {
+        None => {
             report.error(&spot, "is not given, and there is no configuration file: name the server behind");
         }
         Some(backend) => {
@@ -56,7 +56,7 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
             }
         }
     }
-    if given.hostname.is_none() {
+    if written(given.hostname.as_deref()).is_none() {
         file.hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         let taken = file.hostname.as_deref().map_or_else(|| "localhost".to_owned(), str::to_owned);
         let message = format!(
@@ -75,13 +75,11 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
     });
     let entries = given.allow.as_deref().unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
     let allow: Vec<_> = entries.filter_map(|entry| parsed(&Spot::top("allow"), entry, ALLOW, &mut report)).collect();
-    if given
-        .allow
-        .as_ref()
-        .is_some_and(|text| !text.is_empty() && !text.split([',', ' ']).any(|entry| !entry.is_empty()))
-    {
+    // Unlike the others, set to nothing is not unset: the doors would stand open by a mistake elsewhere.
+    let names_nobody = |text: &str| !text.split([',', ' ']).any(|entry| !entry.is_empty());
+    if given.allow.as_deref().is_some_and(names_nobody) {
         report.given(&Spot::top("allow"), ALLOW);
-        report.error(&Spot::top("allow"), "names nobody: leave it out for everyone");
+        report.error(&Spot::top("allow"), "names nobody: unset it for everyone");
     }
     for (name, listener) in &mut listeners.0 {
         listener.allow.clone_from(&allow);
@@ -99,20 +97,21 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
 impl Given {
     /// Puts what stands before the file into its sections.
     pub(super) fn apply(&self, file: &mut File, report: &mut Report) {
-        if let Some(hostname) = &self.hostname {
-            file.hostname = Some(hostname.clone());
+        if let Some(hostname) = written(self.hostname.as_deref()) {
+            file.hostname = Some(hostname.to_owned());
             report.given(&Spot::top("hostname"), HOSTNAME);
         }
-        if let Some(address) = &self.admin_address {
+        if let Some(address) = written(self.admin_address.as_deref()) {
             let spot = Spot::top("admin").key("address");
-            file.admin.address = match address.as_str() {
+            file.admin.address = match address {
                 "off" => None,
                 _ => parsed::<Address>(&spot, address, ADMIN_ADDRESS, report),
             };
             report.given(&spot, ADMIN_ADDRESS);
         }
         let spot = Spot::top("tls").key("certificates");
-        match (&self.cert, &self.key) {
+        let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        match (path(&self.cert), path(&self.key)) {
             (None, None) => {}
             (Some(chain), Some(key)) => {
                 let directory = std::env::current_dir().unwrap_or_default();
@@ -132,7 +131,7 @@ impl Given {
     /// Warns of what has no meaning beside a file.
     pub(super) fn report_unused(&self, report: &mut Report) {
         for (given, name) in [
-            (self.backend.is_some(), BACKEND),
+            (written(self.backend.as_deref()).is_some(), BACKEND),
             (self.allow.is_some(), ALLOW),
             (self.port_offset.is_some(), PORT_OFFSET),
         ] {
@@ -143,6 +142,11 @@ impl Given {
             }
         }
     }
+}
+
+/// A variable that is set to nothing counts as not set: compose files pass them on like that.
+fn written(given: Option<&str>) -> Option<&str> {
+    given.filter(|text| !text.is_empty())
 }
 
 fn parsed<T: std::str::FromStr<Err = String>>(
@@ -243,6 +247,7 @@ mod tests {
                 "error: GATEPOST_KEY: `/none` cannot be read: No such file",
             ),
             (Given { allow: Some("x".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: `x` is neither"),
+            (Given { allow: Some(String::new()), ..given("h") }, "error: GATEPOST_ALLOW: names nobody"),
             (Given { allow: Some(" , ".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: names nobody"),
             (
                 Given { allow: Some("file:/none".to_owned()), ..given("h") },
