@@ -1,7 +1,7 @@
 //! The gateway's own certificate authority, for whoever has no certificate from another.
 //!
-//! Clients are given the root once; everything it signs from then on they take. So the root lives ten years and is never
-//! made twice: not over an existing one, however damaged, and not by two processes that start at the same time.
+//! Clients are given the root once; everything it signs from then on they take. So the root lives ten years and is
+//! never made twice: not over an existing one, however damaged, and not by two processes that start at the same time.
 //!
 //! ```text
 //! STATE_DIR/ca.lock        held while anything below is made
@@ -77,8 +77,8 @@ pub enum CaError {
     },
     /// The files of the root are not what they were when they were made.
     #[error(
-        "the private CA in {dir} is damaged: {why}. It is not made again over this one, for clients trust this root: put \
-         the files back from a backup, or, to begin anew and give every client the new root, move {dir} away"
+        "the private CA in {dir} is damaged: {why}. It is not made again over this one, for clients trust this root: \
+         put the files back from a backup, or, to begin anew and give every client the new root, move {dir} away"
     )]
     Damaged {
         /// The directory of the CA.
@@ -101,8 +101,8 @@ pub enum CaError {
 }
 
 impl PrivateCa {
-    /// Opens the CA in `state_dir`, or makes it, the directory too. `name` (the gateway's host name) becomes part of the
-    /// root's, by which people find it among their trusted roots; an existing root keeps its own.
+    /// Opens the CA in `state_dir`, or makes it, the directory too. `name` (the gateway's host name) becomes part of
+    /// the root's, by which people find it among their trusted roots; an existing root keeps its own.
     pub fn open_or_create(state_dir: &Path, name: &str, now: SystemTime) -> Result<Self, CaError> {
         disk::create_private_dir(state_dir)?;
         let _lock = disk::lock(&state_dir.join("ca.lock"))?;
@@ -144,8 +144,8 @@ impl PrivateCa {
         Ok(Some(Self { state_dir: state_dir.to_owned(), root, root_pem: root_pem.to_string(), not_after, issuer }))
     }
 
-    /// Issues a certificate for these names, with a fresh key that is kept nowhere: it lives 397 days and begins an hour
-    /// ago.
+    /// Issues a certificate for these names, with a fresh key that is kept nowhere: it lives 397 days and begins an
+    /// hour ago.
     pub fn issue(&self, names: &[Name], now: SystemTime) -> Result<Issued, CaError> {
         let not_after = (now + LEAF_LIFE - BACKDATED).min(self.not_after);
         if not_after < now + DAY {
@@ -160,8 +160,8 @@ impl PrivateCa {
         })
     }
 
-    /// Gives the gateway's own certificate for these names: the one of last time, or a new one if two thirds of its life are
-    /// over, the names are others, or it is damaged. This blocks on the disk.
+    /// Gives the gateway's own certificate for these names: the one of last time, or a new one if two thirds of its
+    /// life are over, the names are others, or it is damaged. This blocks on the disk.
     pub fn identity(&self, names: &[Name], now: SystemTime) -> Result<Arc<Identity>, CaError> {
         let _lock = disk::lock(&self.state_dir.join("ca.lock"))?;
         let path = self.dir().join("server.pem");

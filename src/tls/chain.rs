@@ -16,6 +16,7 @@ use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Version;
 
 /// Chains are two to four long; each certificate more costs every client.
 const LONGEST: usize = 16;
@@ -77,12 +78,12 @@ pub(super) fn examine(
     Some(Examined { leaf, sent })
 }
 
-/// Tells whether a certificate is so near its end that whatever renews it must have failed: two weeks, or for
-/// short-lived ones an eighth of their life. (Renewal happens at two thirds, by custom.)
+/// Tells whether a certificate is past its end, or so near it that whatever renews it must have failed: two weeks, or
+/// for short-lived ones an eighth of their life. (Renewal happens at two thirds, by custom.)
 pub(super) fn expires_soon(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> bool {
     let life = not_after.duration_since(not_before).unwrap_or_default();
     let margin = Duration::from_secs(14 * 24 * 3600).min(life / 8);
-    not_after.duration_since(now).is_ok_and(|left| left < margin)
+    not_after.duration_since(now).map_or(true, |left| left < margin)
 }
 
 fn parse<'a>(
@@ -223,6 +224,10 @@ fn examine_signatures(
 /// it were a root, at a moment when all were valid: the dates are another finding.
 fn unproven(chain: &[&CertificateDer<'static>], parsed: &[X509Certificate<'_>], order: &[usize]) -> Option<String> {
     let [leaf, middle @ .., last] = chain else { return None };
+    let may_issue = |issuer: &X509Certificate<'_>| issuer.is_ca() || issuer.version() != X509Version::V3;
+    if !order.iter().skip(1).filter_map(|index| parsed.get(*index)).all(may_issue) {
+        return Some("what follows a certificate has its issuer's name but may not issue certificates".to_owned());
+    }
     let leaf = ParsedCertificate::try_from(*leaf).ok()?;
     let mut anchor = RootCertStore::empty();
     anchor.add((*last).clone()).ok()?;
@@ -236,7 +241,7 @@ fn unproven(chain: &[&CertificateDer<'static>], parsed: &[X509Certificate<'_>], 
             Some("a signature in it is not by the key of the certificate that follows".to_owned())
         }
         Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            Some("what follows a certificate has its issuer's name but may not issue certificates".to_owned())
+            Some("no way leads from its first certificate to its last".to_owned())
         }
         // The rest has findings of its own, or (a CA's certificate used by a server) is taken by mail clients.
         _ => None,

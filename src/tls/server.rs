@@ -73,11 +73,11 @@ impl Alpn {
 ///
 /// # Resumption
 /// All protocols and listeners share the ticket keys, which exist in memory alone, change every six hours and are
-/// forgotten six hours later. rustls binds a ticket to the SNI, the cipher suite and so the TLS version; whatever differs
-/// means a full handshake. ALPN is held against the listener's own on every handshake, resumed or not, so a ticket got
-/// from one protocol opens no way into another. The certificate is not bound: a ticket outlives its replacement. Nor are
-/// the demands on a client's certificate: a configuration that asks for one must never share ticket keys with one that does not.
-/// Early data (0-RTT), which could be replayed, is never taken.
+/// forgotten six hours later. rustls binds a ticket to the SNI, the cipher suite and so the TLS version; whatever
+/// differs means a full handshake. ALPN is held against the listener's own on every handshake, resumed or not, so a
+/// ticket got from one protocol opens no way into another. The certificate is not bound: a ticket outlives its
+/// replacement. Nor are the demands on a client's certificate: a configuration that asks for one must never share
+/// ticket keys with one that does not. Early data (0-RTT), which could be replayed, is never taken.
 ///
 /// # Names
 /// rustls takes an address in the SNI for no SNI. What is no host name at all (NUL, non-ASCII, over 253 bytes) it

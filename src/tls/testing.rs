@@ -46,6 +46,14 @@ impl Authority {
         self.sign(leaf_params(names), &RSA)
     }
 
+    /// Issues what was over yesterday.
+    pub(super) fn expired_leaf(&self, names: &[&str]) -> Leaf {
+        let mut params = leaf_params(names);
+        params.not_before = OffsetDateTime::from(SystemTime::now() - 90 * DAY);
+        params.not_after = OffsetDateTime::from(SystemTime::now() - DAY);
+        self.sign(params, &key())
+    }
+
     pub(super) fn sign(&self, params: CertificateParams, key: &KeyPair) -> Leaf {
         let certificate = params.signed_by(key, &self.intermediate).expect("signs").pem();
         Leaf { certificate, intermediate: self.intermediate.pem(), key: key.serialize_pem() }

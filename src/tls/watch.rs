@@ -50,8 +50,8 @@ pub enum Change {
 
 /// The sources of the certificates in service, and what was last seen there.
 ///
-/// A caller asks [`Watched::poll`] every few seconds, on a thread that may block. What a source holds is compared byte by
-/// byte (by digest): dates and sizes of files stay alike in ways that contents do not.
+/// A caller asks [`Watched::poll`] every few seconds, on a thread that may block. What a source holds is compared byte
+/// by byte (by digest): dates and sizes of files stay alike in ways that contents do not.
 #[derive(Debug)]
 pub struct Watched {
     watches: Vec<Watch>,
@@ -77,9 +77,9 @@ enum State {
 }
 
 impl Watched {
-    /// Reads all sources for the first time. Whatever can be served is (an expired certificate too), and everything that
-    /// was found comes along for the caller to judge: `check` shows it all; at start an error that is not
-    /// [about time](ChainFinding::is_about_time) is a reason to stop. `Err` if a source gave nothing that could be served; if
+    /// Reads all sources for the first time. Whatever can be served is (an expired certificate too), and everything
+    /// that was found comes along for the caller to judge: `check` shows it all; at start an error that is not [about
+    /// time](ChainFinding::is_about_time) is a reason to stop. `Err` if a source gave nothing that could be served; if
     /// something among that [may settle](ChainFinding::may_settle), it is worth another try for [`SETTLING`].
     pub fn open(sources: Vec<Source>, now: SystemTime) -> Result<(Self, Vec<ChainFinding>), Vec<ChainFinding>> {
         let mut watches = Vec::with_capacity(sources.len());
@@ -101,8 +101,8 @@ impl Watched {
         Certificates::new(self.watches.iter().map(|watch| Arc::clone(&watch.serving)).collect())
     }
 
-    /// Looks at the sources, puts what is new and sound in service, and tells what happened: nothing, nearly always. A new
-    /// certificate that is broken or expired leaves the old one in service. This blocks on the disk.
+    /// Looks at the sources, puts what is new and sound in service, and tells what happened: nothing, nearly always. A
+    /// new certificate that is broken or expired leaves the old one in service. This blocks on the disk.
     pub fn poll(&mut self, tls: &ServerTls, now: SystemTime) -> Vec<Change> {
         let changes: Vec<Change> = self.watches.iter_mut().filter_map(|watch| watch.poll(now)).collect();
         if changes.iter().any(|change| matches!(change, Change::Loaded { .. }))
@@ -113,7 +113,8 @@ impl Watched {
         changes
     }
 
-    /// Does as [`Watched::poll`] when somebody asked for it (SIGHUP, `gatepost reload`): tells again what is still refused.
+    /// Does as [`Watched::poll`] when somebody asked for it (SIGHUP, `gatepost reload`): tells again what is still
+    /// refused.
     pub fn reload(&mut self, tls: &ServerTls, now: SystemTime) -> Vec<Change> {
         for watch in &mut self.watches {
             watch.asked = watch.state == State::Refused;

@@ -80,7 +80,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
         report.error(&spot.key("max_size"), "`0` would refuse every message: write a size such as 50MiB");
     }
     policy::Submission {
-        accept_domains,
+        accept_domains: accept_domains.into(),
         bare_newline: match section.bare_newline {
             BareNewline::Reject => policy::BareNewline::Reject,
             BareNewline::Normalize => policy::BareNewline::Normalize,

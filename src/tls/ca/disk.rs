@@ -18,8 +18,8 @@ pub(super) fn create_private_dir(path: &Path) -> Result<(), CaError> {
         .map_err(|error| failed(path, "make the directory", error))
 }
 
-/// Waits until no other process (or thread) is at work, and keeps others away until the lock is dropped; the system drops
-/// it for a process that dies.
+/// Waits until no other process (or thread) is at work, and keeps others away until the lock is dropped; the system
+/// drops it for a process that dies.
 pub(super) fn lock(path: &Path) -> Result<Flock<File>, CaError> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = open.map_err(|error| failed(path, "open the lock", error))?;
@@ -42,8 +42,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, CaError> {
     }
 }
 
-/// Makes a directory with these files in it, in one rename. `temporary` is what it is called until then; what a process that
-/// died left there is removed. Fails if the directory exists and is not empty.
+/// Makes a directory with these files in it, in one rename. `temporary` is what it is called until then; what a process
+/// that died left there is removed. Fails if the directory exists and is not empty.
 pub(super) fn create_whole(temporary: &Path, path: &Path, files: &[(&str, u32, &[u8])]) -> Result<(), CaError> {
     match fs::remove_dir_all(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -136,6 +136,8 @@ fn dates_are_judged_by_the_time_that_is_given() {
         assert_eq!(codes(&checked), expected.into_iter().collect::<Vec<_>>());
         assert_eq!(checked.is_sound(), sound);
         assert!(checked.is_sound_but_for_time(), "it can be served, if the caller wants to");
+        let late = checked.identity.expect("an identity").expires_soon(at);
+        assert_eq!(late, matches!(expected, Some("expires_soon" | "expired")));
     }
     let late = load_at(&leaf.chain(), &leaf.key, now + 1000 * DAY);
     assert_eq!(codes(&late), ["expired", "expired"], "the intermediate too");
@@ -146,7 +148,7 @@ fn a_chain_in_any_order_is_served_in_the_right_one_without_its_root() {
     let ca = Authority::new();
     let leaf = ca.leaf(&["mail.example.net"]);
     let (own, middle, root) = (leaf.certificate.as_str(), leaf.intermediate.as_str(), &ca.root.pem());
-    let stranger = &Authority::new().root.pem();
+    let stranger = &ca_params("Other Root").self_signed(&key()).expect("signs").pem();
     for (chain, expected) in [
         (vec![own, middle, root], vec![]),
         (vec![middle, own], vec!["wrong_order"]),
@@ -180,6 +182,7 @@ fn a_chain_that_proves_nothing_is_broken() {
         (vec![&leaf.certificate, &impostor.leaf(&["x.example"]).intermediate], &leaf.key, "not by the key"),
         (vec![&leaf.certificate, &leaf.intermediate, &impostor.root.pem()], &leaf.key, "not by the key"),
         (vec![&by_powerless, &powerless.pem(), &ca.root.pem()], &key.serialize_pem(), "may not issue"),
+        (vec![&by_powerless, &powerless.pem()], &key.serialize_pem(), "may not issue"),
     ] {
         let checked = load(&chain.concat(), key);
         assert_eq!(codes(&checked), ["broken_chain"]);
