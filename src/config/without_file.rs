@@ -16,13 +16,13 @@ pub struct Given {
     pub backend: Option<String>,
     /// `--hostname`, `GATEPOST_HOSTNAME`.
     pub hostname: Option<String>,
-    /// `GATEPOST_CERT`: the chain; with `key`.
+    /// `--cert`, `GATEPOST_CERT`: the chain; with `key`.
     pub cert: Option<PathBuf>,
-    /// `GATEPOST_KEY`.
+    /// `--key`, `GATEPOST_KEY`.
     pub key: Option<PathBuf>,
-    /// `GATEPOST_ALLOW`: networks, addresses and file:PATH with commas or spaces between; for every listener.
+    /// `--allow`, `GATEPOST_ALLOW`: networks, addresses and file:PATH with commas or spaces between; for every listener.
     pub allow: Option<String>,
-    /// `GATEPOST_ADMIN_ADDRESS`; `off` for none.
+    /// `--admin-address`, `GATEPOST_ADMIN_ADDRESS`; `off` for none.
     pub admin_address: Option<String>,
     /// `--port-offset`, `GATEPOST_PORT_OFFSET`: added to the default ports, for a container that may not bind low
     /// ones: 10000 makes them 10993, 10995, 10465 and 10587.
@@ -31,10 +31,10 @@ pub struct Given {
 
 const BACKEND: &str = "--backend (GATEPOST_BACKEND)";
 const HOSTNAME: &str = "--hostname (GATEPOST_HOSTNAME)";
-const CERT: &str = "GATEPOST_CERT";
-const KEY: &str = "GATEPOST_KEY";
-const ALLOW: &str = "GATEPOST_ALLOW";
-const ADMIN_ADDRESS: &str = "GATEPOST_ADMIN_ADDRESS";
+const CERT: &str = "--cert (GATEPOST_CERT)";
+const KEY: &str = "--key (GATEPOST_KEY)";
+const ALLOW: &str = "--allow (GATEPOST_ALLOW)";
+const ADMIN_ADDRESS: &str = "--admin-address (GATEPOST_ADMIN_ADDRESS)";
 const PORT_OFFSET: &str = "--port-offset (GATEPOST_PORT_OFFSET)";
 
 /// The default listeners in front of one backend. Without a hostname the machine's own is taken, with a warning.
@@ -128,14 +128,10 @@ impl Given {
         }
     }
 
-    /// Warns of what has no meaning beside a file.
+    /// Warns of what has no meaning beside a file. Not of the port offset: an image sets it for whoever has no file.
     pub(super) fn report_unused(&self, report: &mut Report) {
-        for (given, name) in [
-            (written(self.backend.as_deref()).is_some(), BACKEND),
-            (self.allow.is_some(), ALLOW),
-            (self.port_offset.is_some(), PORT_OFFSET),
-        ] {
-            if given {
+        for (given, name) in [(&self.backend, BACKEND), (&self.allow, ALLOW)] {
+            if written(given.as_deref()).is_some() {
                 let spot = Spot::top(name);
                 report.given(&spot, name);
                 report.warning(&spot, "is not looked at, for there is a configuration file: write it there");
@@ -241,21 +237,24 @@ mod tests {
                 Given { hostname: Some("a b".to_owned()), ..given("h") },
                 "error: --hostname (GATEPOST_HOSTNAME): `a b` is not a host name",
             ),
-            (Given { cert: Some("c.pem".into()), ..given("h") }, "error: GATEPOST_CERT: is given without GATEPOST_KEY"),
+            (
+                Given { cert: Some("c.pem".into()), ..given("h") },
+                "error: --cert (GATEPOST_CERT): is given without --key (GATEPOST_KEY)",
+            ),
             (
                 Given { cert: Some("/none".into()), key: Some("/none".into()), ..given("h") },
-                "error: GATEPOST_KEY: `/none` cannot be read: No such file",
+                "error: --key (GATEPOST_KEY): `/none` cannot be read: No such file",
             ),
-            (Given { allow: Some("x".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: `x` is neither"),
-            (Given { allow: Some(String::new()), ..given("h") }, "error: GATEPOST_ALLOW: names nobody"),
-            (Given { allow: Some(" , ".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: names nobody"),
+            (Given { allow: Some("x".to_owned()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): `x` is neither"),
+            (Given { allow: Some(String::new()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): names nobody"),
+            (Given { allow: Some(" , ".to_owned()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): names nobody"),
             (
                 Given { allow: Some("file:/none".to_owned()), ..given("h") },
-                "error: GATEPOST_ALLOW: `/none` cannot be read",
+                "error: --allow (GATEPOST_ALLOW): `/none` cannot be read",
             ),
             (
                 Given { admin_address: Some("9900".to_owned()), ..given("h") },
-                "error: GATEPOST_ADMIN_ADDRESS: `9900` is not an address",
+                "error: --admin-address (GATEPOST_ADMIN_ADDRESS): `9900` is not an address",
             ),
             (
                 Given { port_offset: Some(65_000), ..given("h") },
