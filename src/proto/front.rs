@@ -129,6 +129,10 @@ impl Violation {
 /// The most commands before login that are none, malformed or out of place, before the connection is closed.
 pub const MAX_ERRORS: u32 = 20;
 
+/// Answers past this many octets are written before the next command is looked at, so that small commands with large
+/// answers (CAPABILITY, EHLO) cannot pile them up.
+pub const MAX_ANSWERS: usize = 8 * 1024;
+
 /// Our server half: it owns the dialogue with the client until a login succeeds.
 ///
 /// The engine owns both buffers. It calls [`next`](Front::next) until it says [`Step::More`], writing
@@ -140,8 +144,9 @@ pub trait Front: Send + Sync {
     fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut);
     /// Writes what a client hears instead of a greeting.
     fn turn_away(&mut self, refusal: Refusal, out: &mut BytesMut);
-    /// Takes the next command out of `input`. Consumes nothing of a command that has not come whole,
-    /// and holds no more than the bound of one line and its literals.
+    /// Takes commands out of `input`, up to one that wants a decision. Consumes nothing of a command that has not come
+    /// whole, and holds no more than the bound of one line and its literals. It may say [`Step::More`] with commands
+    /// left in `input` once [`MAX_ANSWERS`] are to be written.
     ///
     /// # Errors
     /// A [`Violation`] ends the connection; `out` holds the last words.

@@ -24,7 +24,7 @@ use bytes::BytesMut;
 
 pub use back::{Back, BackFault, BackSettings, BackStep, Reply};
 pub use capabilities::Capabilities;
-pub use front::{Answer, Front, FrontSettings, Goodbye, MAX_ERRORS, Step, Violation};
+pub use front::{Answer, Front, FrontSettings, Goodbye, MAX_ANSWERS, MAX_ERRORS, Step, Violation};
 pub use refusal::Refusal;
 pub use sasl::{Credentials, Login, Mechanism, Mechanisms, UserName};
 pub use secret::Secret;
@@ -149,5 +149,44 @@ pub fn farewell(protocol: Protocol) -> &'static [u8] {
         Protocol::Imap => b"* BYE",
         Protocol::Pop3 => b"+OK",
         Protocol::Smtp => b"221",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_commands_with_large_answers_do_not_pile_them_up() {
+        let cases = [
+            (Service::Imap, "a CAPABILITY\r\n"),
+            (Service::Pop3, "CAPA\r\n"),
+            (Service::Submission, "EHLO x\r\n"),
+            (Service::Smtp, "EHLO x\r\n"),
+        ];
+        for (service, command) in cases {
+            let mut front = front(FrontSettings {
+                hostname: "mail.example.net".to_owned(),
+                service,
+                tls: TlsRule::Implicit,
+                mechanisms: Mechanisms::All,
+                without_tls: Mechanisms::All,
+                user_first: false,
+                max_message: 0,
+            });
+            let mut out = BytesMut::new();
+            front.greet(&Capabilities::minimum(service.protocol()), &mut out);
+            let mut input = BytesMut::from(command.repeat(1500).as_bytes());
+            while !input.is_empty() {
+                let before = input.len();
+                let step = front.next(&mut input, &mut out);
+                assert!(out.len() < MAX_ANSWERS + 1024, "{service:?}: {} octets at once", out.len());
+                if !matches!(step, Ok(Step::More)) {
+                    break;
+                }
+                assert!(input.len() < before, "{service:?}: nothing was looked at");
+                out.clear();
+            }
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::backend::{Dialogue, Lost};
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::proto::{
-    self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, Mechanism, Protocol, Refusal, Service, Step,
-    TlsRule, Violation,
+    self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
+    Service, Step, TlsRule, Violation,
 };
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
@@ -24,9 +24,6 @@ use tokio_util::io::poll_read_buf;
 
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
-/// Answers past this are written before the next command is looked at, so that small commands with
-/// large answers cannot pile them up.
-const MAX_OUT: usize = 8 * 1024;
 
 /// Where the dialogue led.
 pub(super) enum Entered {
@@ -114,14 +111,13 @@ impl Engine<'_> {
         self.front.greet(&capabilities, &mut self.out);
         drop(capabilities);
         loop {
-            let before = self.input.len();
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
                 Err(violation) => return self.violated(violation).await,
             };
             match step {
-                // A front looks at one command at a time: what it left is looked at before more is read.
-                Step::More if self.input.len() < before && !self.input.is_empty() => {}
+                // What a front left until its answers are written is looked at before more is read.
+                Step::More if self.out.len() > MAX_ANSWERS => {}
                 Step::More => {
                     if let Err(gone) = self.exchange().await {
                         return self.gone(gone).await;
@@ -161,7 +157,7 @@ impl Engine<'_> {
                 Step::Respond(_) => return self.end(Refusal::BadSyntax.as_str()).await,
                 Step::Leave => return self.end("logout").await,
             }
-            if self.out.len() > MAX_OUT
+            if self.out.len() > MAX_ANSWERS
                 && let Err(gone) = self.flush().await
             {
                 return self.gone(gone).await;
