@@ -124,9 +124,11 @@ impl Engine<'_> {
                     }
                 }
                 Step::StartTls => {
-                    if let Err(gone) = self.flush().await {
+                    if let Err(gone) = self.write_without_reading().await {
                         return self.gone(gone).await;
                     }
+                    // Nothing that was read in the clear is there to be read under TLS (CVE-2011-0411).
+                    self.input = BytesMut::new();
                     let ending = Ending::of("tls_failed", &self.client);
                     match handshake::secure(self.session, metrics, self.client).await {
                         Ok(client) => self.client = client,
@@ -229,6 +231,17 @@ impl Engine<'_> {
     /// Writes what is to be written, reading on meanwhile as far as there is room.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         self.wait(false).await
+    }
+
+    /// Writes the go-ahead for TLS. What the client sends meanwhile stays in the socket, for the handshake.
+    async fn write_without_reading(&mut self) -> Result<(), Gone> {
+        let deadline = self.client_deadline();
+        let writing = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
+        match tokio::time::timeout_at(deadline, writing).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Gone::Broke),
+            Err(_) => Err(Gone::Timeout),
+        }
     }
 
     async fn wait(&mut self, for_input: bool) -> Result<(), Gone> {
