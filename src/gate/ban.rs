@@ -21,6 +21,13 @@ pub struct Ban {
     pub closed: bool,
 }
 
+impl Ban {
+    /// How long it still holds.
+    pub fn remaining(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
 /// All bans.
 #[derive(Debug, Default)]
 pub(super) struct Bans {

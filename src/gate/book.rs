@@ -8,6 +8,7 @@ use crate::proto::Secret;
 use crate::store::{Found, Key, Marked, Space, Store, Tag};
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -54,6 +55,13 @@ impl Book {
     /// A login at the address did not succeed.
     pub(super) async fn charge(&self, place: &Place, rate: Rate) {
         self.store.take(&self.net_key(Space::Rates, b"logins", place.own), rate, 1).await;
+    }
+
+    /// Takes one of the tries left to guess at a user from where a ban spares the user.
+    pub(super) async fn may_guess(&self, user: &User, place: &Place, limit: Rate) -> bool {
+        let half = NonZeroU32::new(limit.count.get() / 2).unwrap_or(NonZeroU32::MIN);
+        let key = self.store.key(Space::Rates, &[b"guesses", &octets(place.own), user.as_bytes()]);
+        self.store.take(&key, Rate { count: half, period: limit.period }, 1).await
     }
 
     /// Whether the user logged in there within that time.

@@ -12,6 +12,7 @@
 //! outcome ──── outage? ─ stale? ─ repeated? ─ counted ─ ban ───────→ Ruling
 //! ```
 
+mod attempt;
 mod ban;
 mod book;
 mod count;
@@ -20,18 +21,20 @@ mod lane;
 mod outage;
 mod place;
 mod user;
+mod verdict;
 
+pub use attempt::{Attempt, FailedReason, Ruling, Verdict};
 pub use ban::Ban;
 pub use count::Held;
 pub use user::User;
 
-use crate::observe::{Event, Kind, Observe};
+use crate::observe::Observe;
 use crate::policy::{Limits, Listener, Policy};
-use crate::proto::{Refusal, Secret};
-use crate::store::Store;
+use crate::proto::Refusal;
+use crate::store::{Found, Store};
 use arc_swap::ArcSwap;
 use ban::Bans;
-use book::{Book, Guess};
+use book::Book;
 use count::Counts;
 use gateway::Gateways;
 use ipnet::IpNet;
@@ -44,10 +47,6 @@ use std::time::Duration;
 
 /// An address is a customer's if somebody logged in there within this time.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
-/// Who comes from the default gateway is taken for many people behind NAT from this many users on.
-const MANY_USERS: usize = 3;
-/// The longest ban of a default gateway nobody has logged in from yet: it may hide everybody, and they must get a chance to show.
-const GATEWAY_BAN: Duration = Duration::from_secs(60);
 
 /// The rules, and what is remembered to keep them.
 pub struct Gate {
@@ -81,67 +80,6 @@ impl Rules {
     /// How long a place stays one "where that user logged in before".
     fn place_memory(&self) -> Duration {
         self.remember_good.max(WEEK)
-    }
-}
-
-/// One attempt to log in.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
-    /// Where it comes from.
-    pub client: IpAddr,
-    /// Who it is for, once that is known.
-    pub user: Option<&'a User>,
-    /// With which password, where one is seen.
-    pub password: Option<&'a Secret<Vec<u8>>>,
-    /// The backend it goes to, by its name in the configuration: an outage is a backend's.
-    pub backend: &'a str,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The backend said yes.
-    Accepted,
-    /// The backend said no to the credentials.
-    Rejected,
-    /// The backend is not there or says "not now". Never counted.
-    NoVerdict,
-    /// We said no (mechanism, syntax, TLS required), or the client took it back.
-    Refused,
-}
-
-/// What is to be said and recorded of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ruling {
-    /// `auth.ok`.
-    Accepted,
-    /// `auth.failed`, with its reason.
-    Failed(FailedReason),
-    /// The backend says no to everybody: to be answered and recorded as unavailable, whatever it said.
-    Outage,
-    /// There was no verdict to rule on.
-    NoVerdict,
-}
-
-/// The reason on `auth.failed`. The client hears the same words for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailedReason {
-    /// A mistake or a guess. It counts.
-    BadCredentials,
-    /// A password that was good once: a device nobody told of the new one. Not counted.
-    StalePassword,
-    /// The same wrong password again. Not counted.
-    Repeated,
-}
-
-impl FailedReason {
-    /// The contract's `reason`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FailedReason::BadCredentials => "bad_credentials",
-            FailedReason::StalePassword => "stale_password",
-            FailedReason::Repeated => "repeated",
-        }
     }
 }
 
@@ -224,12 +162,14 @@ impl Gate {
     pub async fn login(&self, attempt: &Attempt<'_>) -> Result<Ticket, Refusal> {
         let rules = self.rules.load_full();
         let place = Place::of(attempt.client, &rules.limits);
-        self.may_try(&rules, &place, attempt).await?;
-        let lanes = self.lanes(&rules, &place, attempt).await;
+        let standing = self.standing(&rules, &place, attempt).await;
+        self.may_try(&rules, &place, attempt, &standing).await?;
+        let lanes = self.lanes(&rules, &place, &standing).await;
         if !lanes.is_empty() {
             // The verdicts that were waited for may have changed the answer.
-            self.may_try(&rules, &place, attempt).await?;
+            self.may_try(&rules, &place, attempt, &standing).await?;
         }
+        self.may_guess(&rules, &place, attempt, &standing).await?;
         Ok(Ticket(lanes))
     }
 
@@ -239,7 +179,10 @@ impl Gate {
     /// As for [`Gate::login`].
     pub async fn named(&self, attempt: &Attempt<'_>) -> Result<(), Refusal> {
         let rules = self.rules.load_full();
-        self.may_try(&rules, &Place::of(attempt.client, &rules.limits), attempt).await
+        let place = Place::of(attempt.client, &rules.limits);
+        let standing = self.standing(&rules, &place, attempt).await;
+        self.may_try(&rules, &place, attempt, &standing).await?;
+        self.may_guess(&rules, &place, attempt, &standing).await
     }
 
     /// The end of an attempt, whatever it was. For a refusal of the gate's own there is no ticket and nothing to report.
@@ -318,7 +261,13 @@ impl Gate {
         self.book.sweep();
     }
 
-    async fn may_try(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> Result<(), Refusal> {
+    async fn may_try(
+        &self,
+        rules: &Rules,
+        place: &Place,
+        attempt: &Attempt<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
         if !place.exempt {
             for net in place.nets() {
                 let Some(ban) = self.bans.holds(net) else { continue };
@@ -332,14 +281,14 @@ impl Gate {
             }
             if let Some(rate) = rules.limits.auth_per_ip
                 && !self.book.may_fail(place, rate).await
-                && !self.is_at_home(rules, place, attempt).await
+                && !standing.is_at_home()
             {
                 return Err(Refusal::RateLimited);
             }
         }
         if let (Some(limit), Some(user)) = (rules.limits.auth_failures_per_user, attempt.user)
             && self.book.is_under_attack(user, limit).await
-            && !self.is_known(rules, place, attempt).await
+            && !standing.is_known()
         {
             self.charge(rules, place).await;
             return Err(Refusal::RateLimited);
@@ -347,30 +296,37 @@ impl Gate {
         Ok(())
     }
 
-    /// The user has logged in at this address and brings the password that worked last: no neighbour's flood stops that.
-    async fn is_at_home(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> bool {
-        let Some(user) = attempt.user else { return false };
-        self.book.was_at(user, place.own, WEEK).await
-            && self.book.remembered(user, attempt.password, rules.remember_good).await.is_some_and(|found| found.latest)
+    /// A user whom a ban spares may still be guessed at by whom the ban is for. So there, what is not a password known to
+    /// have worked gets half as many tries as an address has failures, and then one at a time as they refill.
+    async fn may_guess(
+        &self,
+        rules: &Rules,
+        place: &Place,
+        attempt: &Attempt<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let (Some(user), Some(limit)) = (attempt.user, rules.limits.auth_failures_per_ip) else { return Ok(()) };
+        let banned = !place.exempt && place.nets().any(|net| self.bans.holds(net).is_some());
+        if banned && !standing.is_proven() && !self.book.may_guess(user, place, limit).await {
+            return Err(Refusal::RateLimited);
+        }
+        Ok(())
     }
 
-    /// The password worked once, or the user has logged in at this address.
-    async fn is_known(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> bool {
-        let Some(user) = attempt.user else { return false };
-        // Both are looked up whatever the first says: the answer takes the same time.
-        let password = self.book.remembered(user, attempt.password, rules.remember_good).await.is_some();
-        let here = self.book.was_at(user, place.own, rules.place_memory()).await;
-        password || here
+    /// All of it is looked up, whatever the first answer: it takes the same time for everybody.
+    async fn standing(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> Standing {
+        let Some(user) = attempt.user else { return Standing::default() };
+        Standing {
+            here_this_week: self.book.was_at(user, place.own, WEEK).await,
+            here_before: self.book.was_at(user, place.own, rules.place_memory()).await,
+            password: self.book.remembered(user, attempt.password, rules.remember_good).await,
+        }
     }
 
-    /// Waits for a lane of the address, and for IPv6 of the wider network too.
-    async fn lanes(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> Vec<Lane> {
+    /// Waits for a lane of the address, and for IPv6 of the wider network too. Whose word is proven needs none.
+    async fn lanes(&self, rules: &Rules, place: &Place, standing: &Standing) -> Vec<Lane> {
         let Some(limit) = rules.limits.auth_failures_per_ip.filter(|_| !place.exempt) else { return Vec::new() };
-        let at_home = match attempt.user {
-            Some(user) => self.book.was_at(user, place.own, WEEK).await,
-            None => false,
-        };
-        if at_home || self.hides_many(place).await {
+        if standing.is_proven() || self.hides_many(place).await {
             return Vec::new();
         }
         let mut lanes = Vec::with_capacity(2);
@@ -379,137 +335,34 @@ impl Gate {
         }
         lanes
     }
-
-    async fn accepted(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) {
-        self.outages.succeeded(attempt.backend);
-        if let Some(user) = attempt.user {
-            self.book.accept(user, attempt.password, place, rules.remember_good, rules.place_memory()).await;
-            for net in place.nets() {
-                self.bans.open(net);
-            }
-        }
-    }
-
-    async fn rejected(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> Ruling {
-        let remembered = match attempt.user {
-            Some(user) => self.book.remembered(user, attempt.password, rules.remember_good).await,
-            None => None,
-        };
-        if rules.outage_guard {
-            let witness = attempt.user.filter(|_| remembered.is_some_and(|found| found.latest));
-            if self.outages.failed(attempt.backend, witness) {
-                if remembered.is_none() {
-                    self.charge(rules, place).await;
-                }
-                return Ruling::Outage;
-            }
-        }
-        self.charge(rules, place).await;
-        if remembered.is_some() {
-            return Ruling::Failed(FailedReason::StalePassword);
-        }
-        let guess = self.book.guess(attempt.user, attempt.password, place);
-        let fresh = self.count(rules, place, attempt.user, &guess).await;
-        Ruling::Failed(match fresh || !guess.password_seen {
-            true => FailedReason::BadCredentials,
-            false => FailedReason::Repeated,
-        })
-    }
-
-    /// Counts a failure against the address and the user. `false`: it was counted before.
-    async fn count(&self, rules: &Rules, place: &Place, user: Option<&User>, guess: &Guess) -> bool {
-        if !place.exempt && !self.count_here(rules, place, guess).await {
-            return false;
-        }
-        let Some(user) = user else { return true };
-        // A user's own device with an old password cannot show that it was good where no password is seen.
-        if !guess.password_seen && self.book.was_at(user, place.own, rules.place_memory()).await {
-            return true;
-        }
-        let fresh = self.book.fail_user(user, guess, rules.limits.auth_failures_per_user).await;
-        !place.exempt || fresh
-    }
-
-    async fn count_here(&self, rules: &Rules, place: &Place, guess: &Guess) -> bool {
-        let limit = rules.limits.auth_failures_per_ip;
-        let marked = self.book.fail_at(place, place.own, guess, limit).await;
-        if !marked.fresh {
-            return false;
-        }
-        for net in place.nets() {
-            let count = match net == place.own {
-                true => marked.count,
-                false => self.book.fail_at(place, net, guess, limit).await.count,
-            };
-            if let Some(limit) = limit
-                && count > place.allowance(net, limit)
-            {
-                let why = format!("more than {} distinct wrong passwords", place.allowance(net, limit));
-                self.punish(rules, place, net, why).await;
-            }
-        }
-        true
-    }
-
-    async fn punish(&self, rules: &Rules, place: &Place, net: IpNet, why: String) {
-        if !self.gateways.contains(place.client) {
-            self.add_ban(net, rules.limits.ban, why).await;
-        } else if self.hides_many(place).await {
-            if self.gateways.warning_is_due() {
-                self.observe.record(&hidden_by_nat(place.client));
-            }
-        } else {
-            let why = format!("{why}; short, because this host's default gateway may hide many clients");
-            self.add_ban(net, rules.limits.ban.min(GATEWAY_BAN), why).await;
-        }
-    }
-
-    /// Whether the place is this host's default gateway and many users come from it: Docker's NAT, most likely.
-    async fn hides_many(&self, place: &Place) -> bool {
-        self.gateways.contains(place.client) && self.book.visitors(place.own, WEEK).await >= MANY_USERS
-    }
-
-    async fn add_ban(&self, net: IpNet, time: Duration, why: String) {
-        let closed = self.book.visitors(net, WEEK).await == 0;
-        if time.is_zero() || !self.bans.add(net, time, closed) {
-            return;
-        }
-        let effect = if closed { "closed at connect" } else { "only users who logged in there within 7 days get in" };
-        let mut event = Event::new(Kind::BanAdded);
-        event.client_ip = Some(net.addr());
-        event.duration = Some(time);
-        event.detail = Some(format!("{net}: {why}; {effect}"));
-        self.observe.metrics().bans(self.bans.len());
-        self.observe.record(&event);
-    }
-
-    fn ban_ended(&self, ban: &Ban, why: &str) {
-        let mut event = Event::new(Kind::BanExpired);
-        event.client_ip = Some(ban.net.addr());
-        event.detail = Some(format!("{}: {why}", ban.net));
-        self.observe.metrics().bans(self.bans.len());
-        self.observe.record(&event);
-    }
-
-    /// Takes one from `auth_per_ip`, for a login that did not succeed.
-    async fn charge(&self, rules: &Rules, place: &Place) {
-        if let Some(rate) = rules.limits.auth_per_ip.filter(|_| !place.exempt) {
-            self.book.charge(place, rate).await;
-        }
-    }
 }
 
-fn hidden_by_nat(client: IpAddr) -> Event {
-    let mut event = Event::new(Kind::ClientsHiddenByNat);
-    event.client_ip = Some(client);
-    event.detail = Some(
-        "many users come from this host's own default gateway, so their real addresses are hidden and it is not banned. \
-         Cures: host networking for the container (network_mode: host); \"userland-proxy\": false in Docker's daemon.json; \
-         a load balancer in front that sends the PROXY header, with proxy_protocol set on the listener; \
-         or name this address in limits.exempt"
-            .to_owned(),
-    );
-    event
+/// What speaks for an attempt.
+#[derive(Debug, Default)]
+struct Standing {
+    /// The user logged in at this address within a week.
+    here_this_week: bool,
+    /// The user logged in at this address, as far back as is remembered.
+    here_before: bool,
+    /// The password worked for the user.
+    password: Option<Found>,
+}
+
+impl Standing {
+    /// Nothing that a neighbour does stops this.
+    fn is_at_home(&self) -> bool {
+        self.here_this_week && self.password.is_some_and(|found| found.latest)
+    }
+
+    /// No guess.
+    fn is_proven(&self) -> bool {
+        self.here_this_week && self.password.is_some()
+    }
+
+    /// Worth the backend's time while everybody guesses at the user.
+    fn is_known(&self) -> bool {
+        self.here_before || self.password.is_some()
+    }
 }
 
 #[cfg(test)]

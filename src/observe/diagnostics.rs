@@ -4,6 +4,7 @@ use super::Observe;
 use std::fmt;
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -23,6 +24,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
         // Spans pass: their fields belong to the messages inside.
         metadata.is_span() || self.takes(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        // Not below info: the spans of a session, whose fields belong to its warnings, are of that level.
+        Some(LevelFilter::from_level(self.0.level().max(Level::INFO)))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -58,8 +64,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Diagnostics {
 
 impl Diagnostics {
     fn takes(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        let ours = metadata.target().split("::").next() == Some("gatepost");
-        self.0.shows(*metadata.level()) && (ours || *metadata.level() <= Level::WARN)
+        let worst_shown = match metadata.target().split("::").next() {
+            Some("gatepost") => Level::TRACE,
+            // It warns of what a client does wrong, with the client's words, as often as the client likes.
+            Some("rustls") => Level::ERROR,
+            _ => Level::WARN,
+        };
+        self.0.shows(*metadata.level()) && *metadata.level() <= worst_shown
     }
 }
 

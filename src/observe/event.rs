@@ -296,7 +296,7 @@ mod tests {
         event.client_ip = Some([192, 0, 2, 7].into());
         event.client_port = Some(40000);
         event.tls = Some(TlsFacts {
-            version: "TLSv1.3",
+            version: "1.3",
             cipher: "TLS13_AES_256_GCM_SHA384".into(),
             group: Some("X25519MLKEM768".into()),
             sni: None,
@@ -308,7 +308,7 @@ mod tests {
         event.bytes_in = Some(10);
         let expected = concat!(
             r#"{"event":"session.closed","session":"0000000000000001","listener":"imaps","protocol":"imap","#,
-            r#""client_ip":"192.0.2.7","client_port":40000,"tls":{"version":"TLSv1.3","#,
+            r#""client_ip":"192.0.2.7","client_port":40000,"tls":{"version":"1.3","#,
             r#""cipher":"TLS13_AES_256_GCM_SHA384","group":"X25519MLKEM768","sni":null,"alpn":null,"resumed":false},"#,
             r#""mechanism":"PLAIN","duration_ms":1234,"bytes_in":10}"#
         );

@@ -148,10 +148,10 @@ fn columns(text: &mut String, event: &Event) {
     if let Some(user) = &event.user {
         let _ = write!(text, "{:<16} ", safe(user, 255));
     }
-    if let Some(reason) = &event.reason {
-        let _ = write!(text, "{} ", safe(reason, 255));
-    }
     let mut more = Vec::new();
+    if let Some(reason) = &event.reason {
+        more.push(safe(reason, 255).into_owned());
+    }
     if let Some(login) = &event.login {
         more.push(format!("as {}", safe(login, 255)));
     }
@@ -244,7 +244,7 @@ mod tests {
         let line = String::from_utf8(Style::Text { color: false }.event(at(), &failed("alice"))).expect("UTF-8");
         assert_eq!(
             line,
-            "09:00:00.007 auth.failed         imaps       192.0.2.7       alice            bad_credentials PLAIN, no TLS, 45ms\n"
+            "09:00:00.007 auth.failed         imaps       192.0.2.7       alice            bad_credentials, PLAIN, no TLS, 45ms\n"
         );
         let line = String::from_utf8(Style::Text { color: true }.event(at(), &failed("alice"))).expect("UTF-8");
         assert!(line.contains("\x1b[33mauth.failed"), "{line}");

@@ -144,6 +144,14 @@ impl Observe {
     /// Sets the least level shown. The auth log has every login, whatever the level.
     pub fn set_level(&self, level: Level) {
         self.recorder.level.store(rank(level), Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// The least level shown.
+    pub fn level(&self) -> Level {
+        let rank_now = self.recorder.level.load(Ordering::Relaxed);
+        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
+        levels.into_iter().find(|level| rank(*level) == rank_now).unwrap_or(Level::TRACE)
     }
 
     /// Whether a line of this level is shown.

@@ -132,11 +132,16 @@ fn messages_go_through_the_same_log_with_their_spans_fields() {
         tracing::debug!("too quiet");
         tracing::info!(target: "hyper::proto", "another crate's chatter");
         tracing::warn!(target: "hyper::proto", "another crate's warning");
+        let quiet = || tracing::info!("below the level at first");
+        observe.set_level(Level::WARN);
+        quiet();
+        observe.set_level(Level::DEBUG);
+        quiet();
     });
     observe.flush();
     let text = shown.text();
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
     assert!(
         lines[0].ends_with(
             r#""level":"info","message":"a line\\u{a}and no second one","session":"00ff","listener":"imaps","server":"10.0.0.5:143"}"#

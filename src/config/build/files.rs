@@ -80,6 +80,7 @@ impl<'a> Reader<'a> {
         report: &mut Report,
     ) -> Option<ListFile> {
         let path = self.readable(spot, written, report)?;
+        let file = path.display().to_string();
         match ListFile::open(path, daemons.clone(), purpose) {
             Ok(list) => return Some(list),
             Err(ListError::Unreadable(error)) => {
@@ -87,7 +88,7 @@ impl<'a> Reader<'a> {
             }
             Err(ListError::Bad(lines)) => {
                 for bad in lines {
-                    let place = Place { file: written.display().to_string(), line: bad.line, column: 1 };
+                    let place = Place { file: file.clone(), line: bad.line, column: 1 };
                     report.elsewhere(place, bad.message);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod backends;
+mod certificates;
 mod files;
 mod listeners;
 mod overlap;
@@ -13,7 +14,6 @@ use super::report::{Report, Spot};
 use super::sections::{self, BareNewline, File, Level, LogFormat, MinVersion};
 use super::value::{ListEntry, Span, is_host_name};
 use crate::policy::{self, Policy};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Makes the policy, or `None` where the report has an error.
@@ -24,6 +24,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let hostname = hostname(file, report);
     let backends = backends::build(&file.backends, report);
     let listeners = listeners::build(file, &backends, &reader, report);
+    let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
     let policy = Policy {
@@ -35,7 +36,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
         submission: submission(&file.submission, report),
         limits: limits(&file.limits, report),
         timeouts: timeouts(&file.timeouts, report),
-        tls: tls(&file.tls, &reader, report),
+        tls,
         log: log(&file.log, &reader),
         admin,
         runtime,
@@ -79,7 +80,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
         report.error(&spot.key("max_size"), "`0` would refuse every message: write a size such as 50MiB");
     }
     policy::Submission {
-        accept_domains,
+        accept_domains: accept_domains.into(),
         bare_newline: match section.bare_newline {
             BareNewline::Reject => policy::BareNewline::Reject,
             BareNewline::Normalize => policy::BareNewline::Normalize,
@@ -154,23 +155,14 @@ fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeou
     }
 }
 
-fn tls(section: &sections::Tls, reader: &files::Reader<'_>, report: &mut Report) -> policy::Tls {
-    let mut certificates = Vec::new();
-    for (index, pair) in section.certificates.iter().enumerate() {
-        let spot = Spot::top("tls").key("certificates").item(index);
-        let mut file = |key: &str, path: &Option<PathBuf>| match path {
-            Some(path) => reader.readable(&spot.key(key), path, report),
-            None => {
-                report.missing(&spot.key(key), "is missing: a certificate is { chain: FILE, key: FILE }");
-                None
-            }
-        };
-        if let (Some(chain), Some(key)) = (file("chain", &pair.chain), file("key", &pair.key)) {
-            certificates.push(policy::CertificateFiles { chain, key });
-        }
-    }
+fn tls(
+    section: &sections::Tls,
+    hostname: Option<&str>,
+    reader: &files::Reader<'_>,
+    report: &mut Report,
+) -> policy::Tls {
     policy::Tls {
-        certificates,
+        certificates: certificates::build(&section.certificates, hostname, reader, report),
         only_1_3: section.min_version == MinVersion::Tls13,
         session_tickets: section.session_tickets,
     }

@@ -216,3 +216,18 @@ async fn a_ban_holds_over_a_reload_and_an_operator_can_lift_it() {
     world.gate.ban(ip(HOME)).await;
     assert_eq!(world.connects(HOME), Err(Refusal::Banned));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbour_cannot_use_the_sparing_of_a_customer_to_guess_on() {
+    let world = World::new();
+    world.customer("joe", "secret", HOME).await;
+    let before = world.judged.get();
+    for n in 0..500 {
+        world.login(HOME, "joe", &format!("guess{n}")).await;
+    }
+    assert_eq!(world.judged.get() - before, 31, "twenty-one before the ban, ten more for mistakes");
+    assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
+    assert_eq!(world.login(HOME, "joe", "guess").await, LATER);
+    advance(MINUTE).await;
+    assert_eq!(world.login(HOME, "joe", "guess").await, BAD);
+}

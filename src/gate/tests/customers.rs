@@ -1,6 +1,7 @@
 //! What a customer gets, whatever an attacker does.
 
 use super::*;
+use proptest::prelude::*;
 
 #[tokio::test(start_paused = true)]
 async fn an_attack_from_everywhere_leaves_the_customer_alone() {
@@ -268,4 +269,34 @@ async fn nothing_of_a_password_is_in_an_event_or_a_debug_print() {
         world.login(HOME, "joe", &format!("hunter2{n}")).await;
     }
     assert!(!format!("{:?} {:?}", world.events(), world.gate.bans()).contains("hunter2"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// The promise of the whole module: whatever strangers and neighbours do, the right password from home gets in.
+    #[test]
+    fn nobody_can_lock_out_a_customer(deeds in proptest::collection::vec((0u8..6, 0u8..4, 0u16..400, 0u64..40), 1..400)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let world = World::new();
+            world.customer("joe", "old", HOME).await;
+            world.customer("joe", "secret", HOME).await;
+            for (from, whom, what, pause) in deeds {
+                let from = [HOME, HOME, ATTACKER, "2001:db8::1", "2001:db8:0:1::1", "198.51.100.1"][usize::from(from)];
+                let user = ["joe", "joe", "admin", "info"][usize::from(whom)];
+                match what {
+                    0..20 => world.gate.denied(ip(from)).await,
+                    20..40 => { world.login(from, "joe", "old").await; }
+                    40..60 => { world.unseen(from, user, false).await; }
+                    60..80 => { let _ = world.connects(from); }
+                    _ => { world.login(from, user, &format!("guess{what}")).await; }
+                }
+                advance(Duration::from_secs(pause / 10)).await;
+                assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
+                assert_eq!(world.login("192.0.2.200", "joe", "secret").await, Said::In);
+            }
+            assert_eq!(world.connects(HOME), Ok(()));
+        });
+    }
 }

@@ -4,9 +4,10 @@ mod attackers;
 mod customers;
 
 use super::*;
-use crate::policy::access::{Access, AccessList};
+use crate::observe::{Event, Kind};
+use crate::policy::access::{Access, AccessList, parse_network};
 use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
-use crate::proto::{Mechanisms, Service, TlsRule, UserName};
+use crate::proto::{Mechanisms, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use tokio::sync::broadcast;
@@ -158,7 +159,7 @@ fn policy() -> Policy {
         backend: Arc::clone(&backend),
         access: Access {
             allow: None,
-            deny: Some(AccessList { fixed: vec!["198.18.0.0/15".parse().expect("a network")], files: Vec::new() }),
+            deny: Some(AccessList::new(parse_network("198.18.0.0/15").into_iter().collect(), Vec::new())),
         },
     };
     Policy {
@@ -172,7 +173,11 @@ fn policy() -> Policy {
             remember_good: 30 * DAY,
             outage_guard: true,
         },
-        submission: Submission { accept_domains: Vec::new(), bare_newline: BareNewline::Reject, max_size: 50 << 20 },
+        submission: Submission {
+            accept_domains: Vec::new().into(),
+            bare_newline: BareNewline::Reject,
+            max_size: 50 << 20,
+        },
         limits: Limits {
             sessions: 20_000,
             sessions_per_ip: Some(1000),

@@ -30,32 +30,8 @@ impl SessionState {
     }
 }
 
-/// The best version a too old client offers in its ClientHello.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TooOld {
-    /// SSL 2.0 or 3.0.
-    Ssl,
-    /// TLS 1.0.
-    Tls10,
-    /// TLS 1.1.
-    Tls11,
-    /// TLS 1.2, where 1.3 is required.
-    Tls12,
-}
-
-impl TooOld {
-    const ALL: [TooOld; 4] = [TooOld::Ssl, TooOld::Tls10, TooOld::Tls11, TooOld::Tls12];
-
-    /// As written in events and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TooOld::Ssl => "SSLv3",
-            TooOld::Tls10 => "TLSv1.0",
-            TooOld::Tls11 => "TLSv1.1",
-            TooOld::Tls12 => "TLSv1.2",
-        }
-    }
-}
+/// The best versions too old clients offer in their ClientHello; series for them stand at 0 from the start.
+const TOO_OLD: [&str; 4] = ["ssl2", "ssl3", "1.0", "1.1"];
 
 /// The handles of one listener.
 pub struct ListenerMetrics {
@@ -96,14 +72,14 @@ impl ListenerMetrics {
                 }
             }
         }
-        for version in ["TLSv1.2", "TLSv1.3"] {
+        for version in ["1.2", "1.3"] {
             for outcome in ["full", "resumed"] {
                 families.tls_handshakes.with_label_values(&[name, version, outcome]);
             }
         }
         families.tls_handshakes.with_label_values(&[name, "none", "failed"]);
-        for version in TooOld::ALL {
-            families.tls_too_old.with_label_values(&[name, version.as_str()]);
+        for version in TOO_OLD {
+            families.tls_too_old.with_label_values(&[name, version]);
         }
         for outcome in ["accepted", "refused"] {
             families.messages.with_label_values(&[name, outcome]);
@@ -157,8 +133,9 @@ impl ListenerMetrics {
     }
 
     /// A client's ClientHello offers nothing new enough.
-    pub fn too_old(&self, version: TooOld) {
-        self.too_old.with_label_values(&[&self.name, version.as_str()]).inc();
+    /// `version` is one of few words of ours.
+    pub fn too_old(&self, version: &'static str) {
+        self.too_old.with_label_values(&[&self.name, version]).inc();
     }
 
     pub(super) fn closed(&self, after: Option<Duration>) {

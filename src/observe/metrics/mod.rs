@@ -6,7 +6,7 @@
 mod families;
 mod listener;
 
-pub use listener::{InState, ListenerMetrics, SessionState, TooOld};
+pub use listener::{InState, ListenerMetrics, SessionState};
 
 use super::event::{Event, Kind};
 use crate::proto::{Protocol, Service};

@@ -33,6 +33,11 @@ mod words;
 pub use back::ImapBack;
 pub use front::ImapFront;
 
+/// Writes the last words to a client that is logged in.
+pub(super) fn goodbye(goodbye: super::Goodbye, out: &mut bytes::BytesMut) {
+    words::untagged(out, words::farewell(goodbye));
+}
+
 /// The number in an announcement of a literal at a line's end (RFC 3501 section 4.3, RFC 7888).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Literal {

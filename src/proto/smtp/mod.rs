@@ -49,3 +49,8 @@ pub use transaction::{
     Envelope, MAX_OUTSTANDING, MAX_RECIPIENTS, Message, Over, Progress, Recipients, Refused, Stage, Transaction,
     TransactionSettings, Turn,
 };
+
+/// Writes the last words to a client.
+pub(super) fn goodbye(goodbye: super::Goodbye, out: &mut bytes::BytesMut) {
+    words::line(words::goodbye(goodbye), out);
+}

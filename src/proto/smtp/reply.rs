@@ -107,7 +107,11 @@ impl ReplyReader {
                 return Err(BackFault::TooLarge);
             }
             let line = match self.lines.next(input, MAX_COMMAND) {
-                None => return Ok(None),
+                // Binary (a TLS alert, say) may never bring a line end.
+                None => match input.first() {
+                    Some(b'2'..=b'5') | None => return Ok(None),
+                    Some(_) => return Err(BackFault::Garbage("SMTP", printable(input, 80))),
+                },
                 Some(Line::TooLong) => return Err(BackFault::TooLarge),
                 Some(Line::Whole { bytes, .. }) => bytes,
             };
@@ -226,7 +230,10 @@ mod tests {
                 seen
             };
             let (head, tail) = text.split_at(cut.min(text.len()));
-            prop_assert_eq!(replies(&[head, tail]), replies(&[&text]));
+            let (split, whole) = (replies(&[head, tail]), replies(&[&text]));
+            // Garbage is reported as far as it has come.
+            prop_assert_eq!(split.iter().flatten().collect::<Vec<_>>(), whole.iter().flatten().collect::<Vec<_>>());
+            prop_assert_eq!(split.iter().any(Result::is_err), whole.iter().any(Result::is_err));
         }
     }
 }

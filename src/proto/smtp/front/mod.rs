@@ -253,7 +253,8 @@ impl SmtpFront {
     }
 
     /// A stranger's MAIL: reported with its line put back, so that the follower reads the session from there. One that
-    /// cannot be read is answered here, without a backend being dialled for it.
+    /// cannot be read is answered here, without a backend being dialled for it. Each counts as an error, since it comes
+    /// again only if it was refused: a client that never takes no for an answer would have us dial without end.
     fn mail(&mut self, line: BytesMut, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
         if self.helo.is_none() {
             return self.complain(words::HELLO_FIRST, out);
@@ -262,7 +263,9 @@ impl SmtpFront {
         match Mail::parse(argument) {
             Err(Flaw::Path) => self.complain(words::BAD_SENDER, out),
             Err(Flaw::Parameter) => self.complain(words::BAD_ARGUMENT, out),
+            Ok(_) if self.errors >= MAX_ERRORS => self.complain(words::MAIL_UNAVAILABLE, out),
             Ok(_) => {
+                self.errors += 1;
                 let behind = std::mem::replace(input, line);
                 input.extend_from_slice(b"\r\n");
                 input.extend_from_slice(&behind);
@@ -456,6 +459,10 @@ mod tests {
         let seen = play(&mut greeted(Service::Submission, TlsRule::Implicit), &[&line]);
         assert_eq!(seen.len(), MAX_ERRORS as usize + 2);
         assert_eq!(codes(&seen)[MAX_ERRORS as usize..], ["421 4.7.0", "= TooManyErrors"]);
+        let mail = [b"HELO a\r\n".as_slice(), &b"MAIL FROM:<>\r\n".repeat(50)].concat();
+        let seen = play(&mut greeted(Service::Smtp, TlsRule::Off), &[&mail]);
+        assert_eq!(seen.iter().filter(|step| *step == "= Mail").count(), MAX_ERRORS as usize);
+        assert_eq!(seen.last().map(String::as_str), Some("= TooManyErrors"));
         let hello = [b"EHLO a\r\n".as_slice(); 2000].concat();
         assert_eq!(
             play(&mut greeted(Service::Smtp, TlsRule::Off), &[&hello]).pop().as_deref(),

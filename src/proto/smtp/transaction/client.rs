@@ -13,6 +13,9 @@ use crate::proto::line::{Line, MAX_COMMAND, check};
 use crate::proto::{MAX_ERRORS, Refusal, Violation};
 use bytes::BytesMut;
 
+/// The longest MAIL or RCPT for a backend, without its line end: what RFC 5321 and all the extensions shown may need.
+/// An old server with a shorter buffer than the line it is sent could take the rest of it for another command.
+const MAX_ENVELOPE_LINE: usize = 2048;
 /// Lines past the bound that are answered; the next one ends the session.
 const MAX_LONG_LINES: u32 = 2;
 
@@ -148,6 +151,7 @@ impl Transaction {
                     reply: words::reply(words::RELAY_DENIED),
                 }));
             }
+            Ok(rcpt) if rcpt.to_line().len() > MAX_ENVELOPE_LINE => words::TOO_LONG,
             Ok(_) if self.is_full() => {
                 self.say(words::TOO_MANY_RECIPIENTS, to_client);
                 return None;
@@ -179,6 +183,9 @@ impl Transaction {
 
     fn check_mail(&self, mail: &Mail) -> Result<(), &'static str> {
         self.check_parameters(&mail.parameters, extension_of_mail)?;
+        if mail.to_line().len() > MAX_ENVELOPE_LINE {
+            return Err(words::TOO_LONG);
+        }
         for (keyword, value) in mail.parameters.iter() {
             match (keyword, value) {
                 ("SIZE", Some(digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => {

@@ -1,8 +1,44 @@
-//! What holds for every session.
+//! What holds for every session: bounds, and properties.
 
 use super::super::*;
 use super::session::{PIPELINING, Session, capabilities, settings};
 use proptest::prelude::*;
+
+#[test]
+fn a_backend_that_is_slow_bounds_what_is_sent_to_it() {
+    let mut session = Session::new(settings(PIPELINING, Recipients::All));
+    session.from_client.extend_from_slice("RCPT TO:<ann@example.org>\r\n".repeat(500).as_bytes());
+    session.pump();
+    assert_eq!(session.follower.due.len(), MAX_OUTSTANDING);
+    for _ in 0..5 {
+        session.from_backend.extend_from_slice("250 ok\r\n".repeat(MAX_OUTSTANDING).as_bytes());
+        session.pump();
+    }
+    assert!(session.from_client.is_empty() && session.from_backend.is_empty());
+    assert_eq!(session.follower.envelope.as_ref().map(|envelope| envelope.recipients.len()), Some(500));
+
+    let long = format!("RCPT TO:<ann@example.org> ORCPT=rfc822;{}\r\n", "x".repeat(2000));
+    session.from_client.extend_from_slice(long.repeat(80).as_bytes());
+    session.to_backend.clear();
+    session.pump();
+    assert!(session.to_backend.len() < MAX_UNANSWERED + long.len(), "{}", session.to_backend.len());
+}
+
+#[test]
+fn recipients_are_bounded() {
+    let mut session = Session::new(settings(PIPELINING, Recipients::All));
+    for _ in 0..MAX_RECIPIENTS + 3 {
+        session.from_client.extend_from_slice(b"RCPT TO:<ann@example.org>\r\n");
+        session.pump();
+        if !session.to_backend.is_empty() {
+            session.to_backend.clear();
+            session.from_backend.extend_from_slice(b"250 ok\r\n");
+        }
+        session.pump();
+    }
+    let answers = String::from_utf8_lossy(&session.to_client).into_owned();
+    assert_eq!(answers.matches("452 4.5.3 Too many recipients\r\n").count(), 3);
+}
 
 /// A backend that answers whatever it hears, and a client's bytes in pieces.
 fn run(pieces: &[&[u8]], settings: &TransactionSettings) -> (Vec<u8>, Vec<u8>, Vec<String>) {

@@ -1,0 +1,21 @@
+//! gatepost in front of real mail servers, asked by real mail programs: Dovecot, Postfix, Courier and popa3d behind it;
+//! curl, Python's mail libraries, swaks, mbsync, fetchmail and openssl before it. None of them was written here, so what they
+//! agree on is what the protocols are.
+//!
+//! Every server is a private instance on a loopback address of its own with the standard ports, as root, in a directory that
+//! goes away with it. `tests/run` installs what this needs; a server that is not there is a failed test, never a skipped one.
+#![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
+
+mod clients;
+mod gatepost;
+mod kept;
+mod servers;
+
+mod big_messages;
+mod failures;
+mod imap_clients;
+mod leftovers;
+mod pop3_clients;
+mod relaying;
+mod submission_clients;
+mod tls;

@@ -1,0 +1,124 @@
+//! The old servers, one private instance each, and what a test needs to know of them.
+
+pub mod courier;
+pub mod dovecot;
+pub mod postfix;
+pub mod small_pop3;
+
+use crate::kept::{Kept, until};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// The user every server knows.
+pub const JOE: (&str, &str) = ("joe", "secret");
+
+/// A user whose password holds what is special in one of the protocols, in formats, in shells or in no 7-bit alphabet.
+pub const ODD: (&str, &str) = ("odd", r#"p "q" \w%s%n {5} (x) üß€ $HOME * &-"#);
+
+/// A user whose login name is an address.
+pub const MARY: (&str, &str) = ("mary@example.net", "secret");
+
+/// A user whose password no log may show.
+pub const DISCREET: (&str, &str) = ("discreet", "Rosebud-77");
+
+/// Waits until the server at `address` greets with `greeting`; `kept` tells what went wrong if it never does.
+pub fn greeted(address: SocketAddr, greeting: &str, kept: &Kept) {
+    let said = std::panic::AssertUnwindSafe(|| {
+        until(&format!("a greeting from {address}"), || first_line(address).filter(|line| line.starts_with(greeting)))
+    });
+    if let Err(panic) = std::panic::catch_unwind(said) {
+        eprintln!("the server at {address} said:\n{}", kept.said());
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The first line that a server says, if it says one.
+pub fn first_line(address: SocketAddr) -> Option<String> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    Some(line)
+}
+
+/// Says `lines` one after the other, each after an answer line, and returns all answers: for one-line dialogues in the clear.
+pub fn dialogue(address: SocketAddr, lines: &[&str]) -> Vec<String> {
+    let stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    let mut reader = BufReader::new(&stream);
+    let mut answers = vec![String::new()];
+    reader.read_line(&mut answers[0]).expect("a greeting");
+    for line in lines {
+        (&stream).write_all(format!("{line}\r\n").as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        reader.read_line(&mut answer).expect("an answer");
+        answers.push(answer);
+    }
+    answers
+}
+
+mod each_server_answers_without_a_gateway {
+    use super::{JOE, ODD, courier, dialogue, dovecot, postfix, small_pop3};
+    use crate::clients::python_alone;
+
+    #[test]
+    fn dovecot_logs_in_by_every_mechanism() {
+        let dovecot = dovecot::shared();
+        let script = format!(
+            "import imaplib, poplib\n\
+             m = imaplib.IMAP4('{at}'); m.login('joe', 'secret'); m.select(); m.logout()\n\
+             m = imaplib.IMAP4('{at}'); m.login_cram_md5('joe', 'secret'); m.logout()\n\
+             m = imaplib.IMAP4('{at}'); m.login('mary@example.net', 'secret'); m.logout()\n\
+             m = imaplib.IMAP4('{at}')\n\
+             m.authenticate('PLAIN', lambda _: b'\\0odd\\0' + {odd:?}.encode()); m.logout()\n\
+             p = poplib.POP3('{at}'); p.apop('joe', 'secret'); p.quit()\n\
+             p = poplib.POP3('{at}'); p.user('joe'); p.pass_('secret'); p.quit()\n",
+            at = dovecot.address,
+            odd = ODD.1,
+        );
+        python_alone(&script);
+    }
+
+    #[test]
+    fn postfix_delivers_to_dovecot_what_a_login_sends() {
+        let (dovecot, postfix) = (dovecot::shared(), postfix::shared());
+        let user = dovecot.user("postfix-direct");
+        python_alone(&format!(
+            "import smtplib\n\
+             s = smtplib.SMTP('{at}', 25); s.ehlo(); s.login('{user}', 'secret')\n\
+             s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n",
+            at = postfix.address,
+        ));
+        let arrived = dovecot.arrived(user);
+        assert!(arrived.ends_with(b"Subject: hello\r\n\r\nthere\r\n"), "{}", arrived.escape_ascii());
+    }
+
+    #[test]
+    fn postfix_with_auth_relays_for_nobody_else_and_the_trusting_one_for_all() {
+        let stranger = ["EHLO x", "MAIL FROM:<a@stranger.example>", "RCPT TO:<b@foreign.example>"];
+        let lines = ["HELO x", stranger[1], stranger[2], "QUIT"];
+        assert!(dialogue(postfix::shared().smtp(), &lines)[3].starts_with("554"));
+        assert!(dialogue(postfix::trusting().smtp(), &lines)[3].starts_with("250"));
+    }
+
+    #[test]
+    fn courier_logs_in_over_both_protocols() {
+        let courier = courier::shared();
+        python_alone(&format!(
+            "import imaplib, poplib\n\
+             m = imaplib.IMAP4('{at}'); m.login('{user}', '{password}'); m.select(); m.logout()\n\
+             m = imaplib.IMAP4('{at}'); m.login_cram_md5('{user}', '{password}'); m.logout()\n\
+             p = poplib.POP3('{at}'); p.user('{user}'); p.pass_('{password}'); p.quit()\n",
+            at = courier.address,
+            user = JOE.0,
+            password = JOE.1,
+        ));
+    }
+
+    #[test]
+    fn popa3d_logs_in() {
+        let said = dialogue(small_pop3::shared().pop3(), &["USER joe", "PASS secret", "QUIT"]);
+        assert!(said.iter().all(|line| line.starts_with("+OK")), "{said:?}");
+    }
+}
