@@ -3,7 +3,9 @@
 mod cert;
 mod check;
 mod control;
+pub mod demo;
 mod run;
+mod serving;
 mod source;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +33,8 @@ enum Command {
     Run(source::SourceArguments),
     /// Says everything that is wrong with a configuration, and what to write instead.
     Check(check::CheckArguments),
+    /// Shows the whole thing on this machine, with a mail server of its own and nothing to set up.
+    Demo(demo::DemoArguments),
     /// The private CA.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::Cert(command) => cert::cert(&command),
         Command::Status(arguments) => control::status(&arguments),
         Command::Reload(arguments) => control::post(&arguments, "/api/v1/reload"),

@@ -1,17 +1,13 @@
 //! `gatepost run`: from the command line to the end of the process.
 
+use super::serving::Serving;
 use super::source::{SourceArguments, print_findings};
 use super::{FAILED, FINE, REFUSED};
-use crate::admin;
-use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
-use crate::server::{self, Bound, Keeper, Server};
+use crate::server::{self, Bound};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Runs the gateway until it is told to end.
 pub(super) fn run(arguments: SourceArguments) -> u8 {
@@ -52,7 +48,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
 /// From here on as `runtime.user`.
 fn begin(
     policy: Policy,
-    mut bound: Bound,
+    bound: Bound,
     identity: Option<&Identity>,
     descriptors: u64,
     arguments: SourceArguments,
@@ -71,80 +67,17 @@ fn begin(
     for note in &bound.notes {
         tracing::warn!("{note}");
     }
-    let workers = policy.runtime.workers;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if workers > 0 {
-        builder.worker_threads(workers);
+    if policy.runtime.workers > 0 {
+        builder.worker_threads(policy.runtime.workers);
     }
     let runtime = builder.enable_all().build()?;
-    let admin_socket = bound.admin.take();
-    let keeper = Keeper::open(&policy, Arc::clone(&observe))?;
-    let result = runtime.block_on(serve(policy, bound, admin_socket, keeper, observe, descriptors, arguments));
+    let serving = Serving { policy, bound, observe, descriptors, source: Box::new(move || arguments.load()) };
+    let result = runtime.block_on(serving.until_told_to_end(|| ()));
     // Sessions that would not end do not keep the process; the log is written to its end.
     runtime.shutdown_background();
     drop(guard);
     result
-}
-
-async fn serve(
-    policy: Policy,
-    bound: Bound,
-    admin_socket: Option<std::net::TcpListener>,
-    keeper: Keeper,
-    observe: Arc<Observe>,
-    descriptors: u64,
-    arguments: SourceArguments,
-) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let socket_path = policy.admin.socket.clone();
-    let source = Box::new(move || arguments.load());
-    let server = Server::start(policy, bound, keeper, observe, source, descriptors).await?;
-    let drain = CancellationToken::new();
-    if let Some(socket) = admin_socket {
-        admin::serve_address(Arc::clone(&server), socket, drain.clone())?;
-    }
-    if let Some(path) = &socket_path
-        && let Err(error) = admin::serve_socket(Arc::clone(&server), path, drain.clone()).await
-    {
-        tracing::warn!("no admin socket at {}: {error}", path.display());
-    }
-    notify(&[sd_notify::NotifyState::Ready]);
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                // What came of it is an event.
-                let _ = server.reload().await;
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = drain.cancelled() => break,
-        }
-    }
-    notify(&[sd_notify::NotifyState::Stopping]);
-    let hurry = CancellationToken::new();
-    let second = hurry.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        second.cancel();
-    });
-    server.drain(&hurry).await;
-    if let Some(path) = &socket_path {
-        // It is of no use to anybody any more; a new gateway replaces it if it stays.
-        let _ = std::fs::remove_file(path);
-    }
-    Ok(())
-}
-
-/// Tells systemd, where there is one.
-fn notify(states: &[sd_notify::NotifyState]) {
-    if let Err(error) = sd_notify::notify(false, states) {
-        tracing::debug!("systemd was not told: {error}");
-    }
 }
 
 /// Makes a folder, and gives it to whom we become.

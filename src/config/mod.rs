@@ -16,6 +16,7 @@ mod finding;
 mod nearest;
 mod reader;
 mod report;
+mod schema;
 mod sections;
 mod syntax;
 mod tree;
@@ -24,6 +25,7 @@ mod without_file;
 
 pub use expand::Environment;
 pub use finding::{Finding, Place, Severity};
+pub use schema::schema;
 pub use without_file::{Given, without_file};
 
 use crate::policy::Policy;
@@ -61,7 +63,8 @@ pub fn load_with(
     faults.extend(expand::expand(&mut tree, around));
     let (mut file, unread): (File, _) = reader::read(&mut tree);
     faults.extend(unread);
-    let hopeless = faults.iter().any(|fault| fault.path.is_empty());
+    faults.truncate(reader::MOST_FAULTS);
+    let hopeless = faults.iter().any(|fault| fault.path.is_empty()) || faults.len() >= reader::MOST_FAULTS;
 
     let mut report = Report::about(Source { name, text, whole }, tree, faults);
     if hopeless {
@@ -70,15 +73,6 @@ pub fn load_with(
     given.apply(&mut file, &mut report);
     given.report_unused(&mut report);
     conclude(&file, around, report)
-}
-
-/// The JSON Schema of the file, for editors.
-pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(File).to_value();
-    schema["$id"] = "https://gatepost.example/gatepost.schema.json".into();
-    schema["title"] = "gatepost configuration".into();
-    schema["required"] = serde_json::json!(["hostname", "backends"]);
-    schema
 }
 
 fn conclude(file: &File, around: Surroundings<'_>, mut report: Report) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {

@@ -22,7 +22,7 @@ pub(super) struct Fault {
 }
 
 /// The most faults looked for; whoever has so many has the wrong file.
-const MOST_FAULTS: usize = 100;
+pub(super) const MOST_FAULTS: usize = 100;
 
 /// Reads what can be read. Each fault's node is taken out of the tree.
 pub(super) fn read<T: DeserializeOwned + Default>(tree: &mut Node) -> (T, Vec<Fault>) {
@@ -68,6 +68,7 @@ impl Reader<'_> {
 }
 
 fn unfit(node: &Node, expected: &dyn Expected) -> Fault {
+    let expected = in_our_words(expected);
     Fault::new(match node {
         Node::Null => format!("nothing stands here: write {expected}, or leave the key out"),
         Node::Scalar(scalar) => format!("{} is not {expected}", quoted(&scalar.written)),
@@ -240,6 +241,7 @@ impl de::Error for Fault {
 
     /// Only for a scalar, where [`Fault::about`] puts its text first, or a list or mapping.
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = in_our_words(expected);
         Self::new(match unexpected {
             Unexpected::Seq => format!("a list stands here: write {expected}"),
             Unexpected::Map => format!("a mapping stands here: write {expected}"),
@@ -274,6 +276,16 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// What serde's own types say they expect, as somebody who writes a configuration would say it.
+fn in_our_words(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "a string" => "one value".to_owned(),
+        "path string" => "a path".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        other => other.to_owned(),
+    }
+}
 
 /// `a, b or c`.
 struct OneOf(&'static [&'static str]);

@@ -60,6 +60,9 @@ pub(super) struct Source {
     pub(super) whole: Node,
 }
 
+/// The most findings told; to find the place of each, the file is read once more.
+const MOST_FINDINGS: usize = 200;
+
 /// The findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -107,10 +110,7 @@ impl Report {
 
     /// A finding about another file than the configuration.
     pub(super) fn elsewhere(&mut self, place: Place, message: String) {
-        let finding = Finding { severity: Severity::Error, place: Some(place), message };
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
-        }
+        self.push(Finding { severity: Severity::Error, place: Some(place), message });
     }
 
     /// Whether a fault took away something at or right below this spot.
@@ -150,6 +150,9 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, spot: &Spot, message: impl fmt::Display) {
+        if self.is_full(severity) {
+            return;
+        }
         let ways = (0..=spot.0.len()).rev().map(|length| Spot(spot.0[..length].to_vec()).to_string());
         let given = ways.filter_map(|way| self.given.get(&way)).next();
         let (what, place) = match given {
@@ -157,10 +160,7 @@ impl Report {
             None => (spot.to_string(), self.place(spot)),
         };
         let message = if what.is_empty() { message.to_string() } else { format!("{what}: {message}") };
-        let finding = Finding { severity, place, message };
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
-        }
+        self.push(Finding { severity, place, message });
     }
 
     fn fault(&mut self, fault: &Fault) {
@@ -170,6 +170,17 @@ impl Report {
         let message = if name.is_empty() { fault.message.clone() } else { format!("{name}: {}", fault.message) };
         let place = locate(source, &fault.path, fault.at);
         self.findings.push(Finding { severity: Severity::Error, place: Some(place), message });
+    }
+
+    fn push(&mut self, finding: Finding) {
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Whether there is no room for another. An error always finds room if there is none yet: it decides.
+    fn is_full(&self, severity: Severity) -> bool {
+        self.findings.len() >= MOST_FINDINGS && (self.has_errors() || severity == Severity::Warning)
     }
 
     fn place(&self, spot: &Spot) -> Option<Place> {

@@ -37,6 +37,10 @@ pub(super) fn text(bytes: Vec<u8>, name: &str) -> Result<String, Finding> {
 
 pub(super) fn parse(text: &str, name: &str) -> Result<Node, Finding> {
     tree::parse(text).map_err(|NoTree { line, column, message }| {
+        let second = text.lines().enumerate().filter(|(index, line)| *index > 0 && line.starts_with("---")).last();
+        if let (tree::SECOND_DOCUMENT, Some((index, _))) = (message.as_str(), second) {
+            return wrong(name, index + 1, 1, message);
+        }
         // The parser notices what is missing only when something else comes: the cause is that line or the one before.
         let cause = (line.saturating_sub(1)..=line).rev().find_map(|number| {
             let content = number.checked_sub(1).and_then(|index| text.lines().nth(index))?;
@@ -44,7 +48,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Node, Finding> {
         });
         match cause {
             Some((line, column, hint)) => wrong(name, line, column, hint),
-            None => wrong(name, line, column, format!("this is not YAML: {message}")),
+            None => wrong(name, line, column, message),
         }
     })
 }
@@ -75,6 +79,15 @@ fn hint(line: &str) -> Option<(usize, String)> {
             format!("`{address}` must stand in quotes, for YAML brackets are a list: write \"{address}\""),
         ));
     }
+    // YAML's `key: value` cannot begin with another colon inside brackets or braces.
+    let six = [": ::", "[::", ", ::", ",::"].iter().find_map(|before| {
+        let at = code.find(before)? + before.len() - 2;
+        let end = code[at..].find([',', ' ', ']', '}']).unwrap_or(code.len() - at);
+        Some((at, &code[at..at + end]))
+    });
+    if let Some((at, address)) = six {
+        return Some((column(at), format!("`{address}` must stand in quotes inside brackets: write \"{address}\"")));
+    }
     let at = code
         .find("${")
         .filter(|at| code[..*at].trim_end().ends_with([':', '-', ',', '[']) && !code[..*at].contains(['"', '\'']))?;
@@ -92,6 +105,7 @@ mod tests {
             ("a:\n  address: [::]:993\n", (2, 12), "\"[::]:993\""),
             ("a: {address: [2001:db8::1]:993, b: c}\n", (1, 14), "\"[2001:db8::1]:993\""),
             ("a:\n  - [::]:993\n  - x\n", (2, 5), "\"[::]:993\""),
+            ("a: {b: [127.0.0.0/8, ::1]}\n", (1, 22), "\"::1\""),
             ("a:\n\tb: c\n", (2, 1), "a tab"),
             ("a: [b\nc: d\n", (2, 2), "not YAML"),
         ];

@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Node, NoTree> {
     let budget = Cell::new(MOST_NODES);
     Grow(&budget).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
-        NoTree { line, column, message: without_position(&error.to_string()) }
+        NoTree { line, column, message: in_our_words(&error.to_string()) }
     })
 }
 
@@ -86,11 +86,29 @@ impl Node {
     }
 }
 
-/// The message alone: the position goes into the finding's place.
-fn without_position(message: &str) -> String {
+/// The message without the position, which goes into the finding's place.
+fn in_our_words(message: &str) -> String {
+    for (theirs, ours) in [
+        (TOO_MANY, TOO_MANY),
+        ("repetition limit exceeded", TOO_MANY),
+        ("recursion limit exceeded", "lists and mappings are nested too deep here"),
+        (TAG, TAG),
+        (KEY, "a key is a plain word, not a list or a mapping"),
+        ("more than one document", SECOND_DOCUMENT),
+    ] {
+        if message.contains(theirs) {
+            return ours.to_owned();
+        }
+    }
     let end = message.find(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
+    format!("this is not YAML: {}", &message[..end])
 }
+
+const TOO_MANY: &str = "there is too much in here, aliases (`*name`) counted as what they stand for: long lists belong into files (file:PATH)";
+/// What is said about a file with `---` in its middle.
+pub(super) const SECOND_DOCUMENT: &str = "there is a second document (`---`): a configuration is one";
+const TAG: &str = "a YAML tag (`!…`) has no meaning here: quote the value if it begins with `!`";
+const KEY: &str = "a plain word as the key";
 
 struct Grow<'a>(&'a Cell<usize>);
 
@@ -100,9 +118,7 @@ impl<'de> DeserializeSeed<'de> for Grow<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
         let left = self.0.get();
         if left == 0 {
-            return Err(D::Error::custom(format_args!(
-                "more than {MOST_NODES} values, aliases counted as what they stand for"
-            )));
+            return Err(D::Error::custom(TOO_MANY));
         }
         self.0.set(left - 1);
         deserializer.deserialize_any(self)
@@ -176,7 +192,7 @@ impl<'de> Visitor<'de> for Grow<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("a YAML tag (`!…`) has no meaning here: quote the value if it begins with `!`"))
+        Err(A::Error::custom(TAG))
     }
 }
 
@@ -194,7 +210,7 @@ impl Visitor<'_> for Key {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a plain word as the key")
+        f.write_str(KEY)
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {

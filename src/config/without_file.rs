@@ -16,13 +16,13 @@ pub struct Given {
     pub backend: Option<String>,
     /// `--hostname`, `GATEPOST_HOSTNAME`.
     pub hostname: Option<String>,
-    /// `GATEPOST_CERT`: the chain; with `key`.
+    /// `--cert`, `GATEPOST_CERT`: the chain; with `key`.
     pub cert: Option<PathBuf>,
-    /// `GATEPOST_KEY`.
+    /// `--key`, `GATEPOST_KEY`.
     pub key: Option<PathBuf>,
-    /// `GATEPOST_ALLOW`: networks, addresses and file:PATH with commas or spaces between; for every listener.
+    /// `--allow`, `GATEPOST_ALLOW`: networks, addresses and file:PATH with commas or spaces between; for every listener.
     pub allow: Option<String>,
-    /// `GATEPOST_ADMIN_ADDRESS`; `off` for none.
+    /// `--admin-address`, `GATEPOST_ADMIN_ADDRESS`; `off` for none.
     pub admin_address: Option<String>,
     /// `--port-offset`, `GATEPOST_PORT_OFFSET`: added to the default ports, for a container that may not bind low
     /// ones: 10000 makes them 10993, 10995, 10465 and 10587.
@@ -31,10 +31,10 @@ pub struct Given {
 
 const BACKEND: &str = "--backend (GATEPOST_BACKEND)";
 const HOSTNAME: &str = "--hostname (GATEPOST_HOSTNAME)";
-const CERT: &str = "GATEPOST_CERT";
-const KEY: &str = "GATEPOST_KEY";
-const ALLOW: &str = "GATEPOST_ALLOW";
-const ADMIN_ADDRESS: &str = "GATEPOST_ADMIN_ADDRESS";
+const CERT: &str = "--cert (GATEPOST_CERT)";
+const KEY: &str = "--key (GATEPOST_KEY)";
+const ALLOW: &str = "--allow (GATEPOST_ALLOW)";
+const ADMIN_ADDRESS: &str = "--admin-address (GATEPOST_ADMIN_ADDRESS)";
 const PORT_OFFSET: &str = "--port-offset (GATEPOST_PORT_OFFSET)";
 
 /// The default listeners in front of one backend. Without a hostname the machine's own is taken, with a warning.
@@ -45,8 +45,8 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
     let (mut file, mut report) = (File::default(), Report::default());
     let spot = Spot::top("backends");
     report.given(&spot, BACKEND);
-    match given.backend.as_deref() {
-        None | Some("") => {
+    match written(given.backend.as_deref()) {
+        None => {
             report.error(&spot, "is not given, and there is no configuration file: name the server behind");
         }
         Some(backend) => {
@@ -56,7 +56,7 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
             }
         }
     }
-    if given.hostname.is_none() {
+    if written(given.hostname.as_deref()).is_none() {
         file.hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         let taken = file.hostname.as_deref().map_or_else(|| "localhost".to_owned(), str::to_owned);
         let message = format!(
@@ -75,13 +75,11 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
     });
     let entries = given.allow.as_deref().unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
     let allow: Vec<_> = entries.filter_map(|entry| parsed(&Spot::top("allow"), entry, ALLOW, &mut report)).collect();
-    if given
-        .allow
-        .as_ref()
-        .is_some_and(|text| !text.is_empty() && !text.split([',', ' ']).any(|entry| !entry.is_empty()))
-    {
+    // Unlike the others, set to nothing is not unset: the doors would stand open by a mistake elsewhere.
+    let names_nobody = |text: &str| !text.split([',', ' ']).any(|entry| !entry.is_empty());
+    if given.allow.as_deref().is_some_and(names_nobody) {
         report.given(&Spot::top("allow"), ALLOW);
-        report.error(&Spot::top("allow"), "names nobody: leave it out for everyone");
+        report.error(&Spot::top("allow"), "names nobody: unset it for everyone");
     }
     for (name, listener) in &mut listeners.0 {
         listener.allow.clone_from(&allow);
@@ -99,20 +97,21 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
 impl Given {
     /// Puts what stands before the file into its sections.
     pub(super) fn apply(&self, file: &mut File, report: &mut Report) {
-        if let Some(hostname) = &self.hostname {
-            file.hostname = Some(hostname.clone());
+        if let Some(hostname) = written(self.hostname.as_deref()) {
+            file.hostname = Some(hostname.to_owned());
             report.given(&Spot::top("hostname"), HOSTNAME);
         }
-        if let Some(address) = &self.admin_address {
+        if let Some(address) = written(self.admin_address.as_deref()) {
             let spot = Spot::top("admin").key("address");
-            file.admin.address = match address.as_str() {
+            file.admin.address = match address {
                 "off" => None,
                 _ => parsed::<Address>(&spot, address, ADMIN_ADDRESS, report),
             };
             report.given(&spot, ADMIN_ADDRESS);
         }
         let spot = Spot::top("tls").key("certificates");
-        match (&self.cert, &self.key) {
+        let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        match (path(&self.cert), path(&self.key)) {
             (None, None) => {}
             (Some(chain), Some(key)) => {
                 let directory = std::env::current_dir().unwrap_or_default();
@@ -129,20 +128,21 @@ impl Given {
         }
     }
 
-    /// Warns of what has no meaning beside a file.
+    /// Warns of what has no meaning beside a file. Not of the port offset: an image sets it for whoever has no file.
     pub(super) fn report_unused(&self, report: &mut Report) {
-        for (given, name) in [
-            (self.backend.is_some(), BACKEND),
-            (self.allow.is_some(), ALLOW),
-            (self.port_offset.is_some(), PORT_OFFSET),
-        ] {
-            if given {
+        for (given, name) in [(&self.backend, BACKEND), (&self.allow, ALLOW)] {
+            if written(given.as_deref()).is_some() {
                 let spot = Spot::top(name);
                 report.given(&spot, name);
                 report.warning(&spot, "is not looked at, for there is a configuration file: write it there");
             }
         }
     }
+}
+
+/// A variable that is set to nothing counts as not set: compose files pass them on like that.
+fn written(given: Option<&str>) -> Option<&str> {
+    given.filter(|text| !text.is_empty())
 }
 
 fn parsed<T: std::str::FromStr<Err = String>>(
@@ -237,20 +237,24 @@ mod tests {
                 Given { hostname: Some("a b".to_owned()), ..given("h") },
                 "error: --hostname (GATEPOST_HOSTNAME): `a b` is not a host name",
             ),
-            (Given { cert: Some("c.pem".into()), ..given("h") }, "error: GATEPOST_CERT: is given without GATEPOST_KEY"),
+            (
+                Given { cert: Some("c.pem".into()), ..given("h") },
+                "error: --cert (GATEPOST_CERT): is given without --key (GATEPOST_KEY)",
+            ),
             (
                 Given { cert: Some("/none".into()), key: Some("/none".into()), ..given("h") },
-                "error: GATEPOST_KEY: `/none` cannot be read: No such file",
+                "error: --key (GATEPOST_KEY): `/none` cannot be read: No such file",
             ),
-            (Given { allow: Some("x".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: `x` is neither"),
-            (Given { allow: Some(" , ".to_owned()), ..given("h") }, "error: GATEPOST_ALLOW: names nobody"),
+            (Given { allow: Some("x".to_owned()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): `x` is neither"),
+            (Given { allow: Some(String::new()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): names nobody"),
+            (Given { allow: Some(" , ".to_owned()), ..given("h") }, "error: --allow (GATEPOST_ALLOW): names nobody"),
             (
                 Given { allow: Some("file:/none".to_owned()), ..given("h") },
-                "error: GATEPOST_ALLOW: `/none` cannot be read",
+                "error: --allow (GATEPOST_ALLOW): `/none` cannot be read",
             ),
             (
                 Given { admin_address: Some("9900".to_owned()), ..given("h") },
-                "error: GATEPOST_ADMIN_ADDRESS: `9900` is not an address",
+                "error: --admin-address (GATEPOST_ADMIN_ADDRESS): `9900` is not an address",
             ),
             (
                 Given { port_offset: Some(65_000), ..given("h") },

@@ -136,8 +136,12 @@ impl Follower<'_> {
                 }
                 Progress::Over(over) => return ending(&over),
             }
+            if self.backend.io.is_none() {
+                // Says nothing where the connection was given up by us: the next message gets a new one.
+                self.transaction.backend_lost(&mut self.client.buffers.to);
+            }
             if self.transaction.turn() == Turn::Nobody {
-                return "backend_closed";
+                return "backend_lost";
             }
             if self.client_has_ended && matches!(self.transaction.turn(), Turn::Client | Turn::ClientData) {
                 return "client_closed";
@@ -150,13 +154,8 @@ impl Follower<'_> {
                 Waited::Moved | Waited::Asked => {}
                 Waited::ClientEnded => self.client_has_ended = true,
                 Waited::ClientBroke => return "client_lost",
-                Waited::BackendEnded => {
-                    // What it said before is heard first; then its end is.
-                    while !matches!(self.step(), Progress::More) {}
-                    self.transaction.backend_lost(&mut self.client.buffers.to);
-                    self.backend.io = None;
-                    return "backend_lost";
-                }
+                // What it said before is heard first; then its end is.
+                Waited::BackendEnded => self.backend.io = None,
                 Waited::Timeout => return self.timed_out(),
             }
         }

@@ -4,7 +4,7 @@
 
 mod schema;
 
-use gatepost::config::{self, Environment};
+use gatepost::config::{self, Environment, Given};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,45 @@ fn the_smallest_file_is_the_four_default_listeners_before_one_old_server() {
     assert_eq!(listeners, expected);
     let servers: Vec<String> = policy.backends["main"].servers.values().map(|list| list[0].to_string()).collect();
     assert_eq!(servers, ["10.0.0.5:143", "10.0.0.5:110", "10.0.0.5:25"]);
+}
+
+#[test]
+fn the_command_line_stands_before_the_file() {
+    let given = Given {
+        hostname: Some("pop.example.net".to_owned()),
+        admin_address: Some("off".to_owned()),
+        cert: Some("tests/config/files/mail.pem".into()),
+        key: Some("tests/config/files/mail.key".into()),
+        backend: Some("10.9.9.9".to_owned()),
+        ..Given::default()
+    };
+    files(VALID);
+    let smallest = Path::new("examples/smallest.yaml");
+    let (policy, findings) = config::load_with(smallest, &Environment::default(), &given).expect("good");
+    assert_eq!((policy.hostname.as_str(), policy.admin.address), ("pop.example.net", None));
+    assert_eq!(policy.tls.certificates.len(), 1);
+    assert_eq!(policy.backends["main"].servers.values().next().expect("a server")[0].host, "10.0.0.5");
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("warning: --backend (GATEPOST_BACKEND): is not looked at"), "{said:?}");
+    assert!(said[1].contains("GATEPOST_CERT") && said[1].contains("is not for pop.example.net"), "{said:?}");
+}
+
+#[test]
+fn a_file_that_is_wrong_all_over_is_refused_within_bounds() {
+    let head = "hostname: mail.example.net\nbackends: { main: { host: 10.0.0.5 } }\n";
+    let kinds = [
+        "ban: 1h\n".repeat(5_000),
+        (0..5_000).map(|n| format!("k{n}: $x\n")).collect(),
+        format!("auth: {{ without_tls: [{}] }}\n", "\"P L\", ".repeat(5_000)),
+        format!("listeners: {{ a: {{ allow: [{}] }} }}\n", "x, ".repeat(5_000)),
+    ];
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for text in kinds {
+        fs::write(file.path(), format!("{head}{text}")).expect("written");
+        let findings = config::load(file.path(), &Environment::default()).expect_err("refused");
+        assert!((50..=200).contains(&findings.len()), "{} findings", findings.len());
+    }
 }
 
 #[test]

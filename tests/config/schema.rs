@@ -88,6 +88,10 @@ fn an_editor_is_shown_words_and_defaults() {
         assert_eq!(limits["properties"][key]["default"], value, "{key}");
     }
     assert_eq!(limits["properties"]["exempt"]["default"], serde_json::json!(["127.0.0.0/8", "::1/128"]));
+    let sessions = limits["properties"]["sessions"]["anyOf"].as_array().expect("forms");
+    assert!(sessions.iter().any(|form| form["pattern"] == r"\$\{"), "a variable may stand for a number: {sessions:?}");
+    let off = schema["$defs"]["TlsRule"]["anyOf"].as_array().expect("forms");
+    assert!(off.contains(&serde_json::json!({"const": false})), "false is taken for off: {off:?}");
     let timeouts = resolved(&schema["properties"]["timeouts"], &schema);
     assert_eq!(timeouts["properties"]["idle_imap"]["default"], "35min");
 }

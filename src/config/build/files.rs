@@ -97,14 +97,22 @@ impl<'a> Reader<'a> {
     }
 
     fn why_unreadable(&self, path: &Path) -> Option<String> {
-        let file = match fs::File::open(path) {
-            Ok(file) => file,
+        // Looked at before opening: opening a pipe would wait for its writer.
+        let look = || -> std::io::Result<bool> {
+            let is_file = fs::metadata(path)?.is_file();
+            if is_file {
+                fs::File::open(path)?;
+            }
+            Ok(is_file)
+        };
+        let is_file = match look() {
+            Ok(is_file) => is_file,
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Some(format!("{}, as {}", io_words(&error), ourselves()));
             }
             Err(error) => return Some(io_words(&error)),
         };
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        if !is_file {
             return Some("it is not a regular file".to_owned());
         }
         let (user, groups) = self.becomes.as_ref().filter(|(user, _)| user.uid != Uid::effective())?;

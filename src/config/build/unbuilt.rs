@@ -1,7 +1,6 @@
 //! Keys of features that are not built. Each is refused unless it says what its absence means: silence about a rule
 //! that is not enforced would be worse than no rule.
 
-use super::super::finding::quoted;
 use super::super::report::{Report, Spot};
 use super::super::sections::{
     BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage, StageAction,
@@ -16,7 +15,8 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     };
     let top = Spot::top;
     unless(file.routes.is_empty(), top("routes"), "leave it out, or write []");
-    unless(file.store == "memory", top("store"), &format!("{} cannot be used, write memory", quoted(&file.store)));
+    // The value is not shown: a store's address may hold its password.
+    unless(file.store == "memory", top("store"), "write memory, or leave it out");
 
     let tls = top("tls");
     unless(file.tls.acme.is_none(), tls.key("acme"), "leave it out, and name the files under certificates");

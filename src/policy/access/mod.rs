@@ -9,6 +9,7 @@ pub use list::{BadLine, Purpose, not_a_network};
 pub use set::{AddressSet, parse_network};
 
 use crate::proto::Refusal;
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -72,12 +73,18 @@ impl AccessList {
     }
 }
 
+impl FromIterator<IpNet> for AccessList {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Self::new(networks.into_iter().collect(), Vec::new())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn list(nets: &[&str]) -> Option<AccessList> {
-        Some(AccessList::new(nets.iter().map(|net| parse_network(net).expect(net)).collect(), vec![]))
+        Some(nets.iter().map(|net| parse_network(net).expect(net)).collect())
     }
 
     #[test]
