@@ -45,7 +45,7 @@ impl<'a> Project<'a> {
 
         // Under a name, so that it survives the clearing below and the next run need not compile the dependencies.
         let mut dependencies = engine.docker();
-        dependencies.args(["build", "--target", "dependencies", "--tag", "gatepost-test/dependencies"]);
+        dependencies.args(["build", "--force-rm", "--target", "dependencies", "--tag", "gatepost-test/dependencies"]);
         dependencies.args(["--build-arg", &format!("BUILDER={builder}"), "--build-arg", "PROFILE=dev"]);
         run(dependencies.arg(root()));
 
@@ -64,6 +64,8 @@ impl<'a> Project<'a> {
         let project = Self { engine, beside };
         project.run(["down", "--volumes", "--timeout", "1"]);
         project.run(["build"]);
+        // What earlier runs left behind.
+        run(engine.docker().args(["container", "prune", "--force"]));
         run(engine.docker().args(["image", "prune", "--force"]));
         project
     }
@@ -83,7 +85,7 @@ impl<'a> Project<'a> {
 
     /// The private CA's certificate, as the documentation has an operator fetch it.
     fn root_certificate(&self) -> String {
-        let pem = self.run(["exec", "-T", "gatepost", "gatepost", "cert", "export", "--format", "pem"]);
+        let pem = self.run(["exec", "-T", "gatepost", "gatepost", "cert", "export", "--state-dir", "/var/lib/gatepost"]);
         assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
         std::fs::write(self.ca_file(), &pem).expect("a new file");
         pem

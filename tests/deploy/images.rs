@@ -13,6 +13,13 @@ pub(crate) const RUNTIME: &str = "gatepost-test/debian:bookworm-slim";
 const BASE: &str = "gatepost-test/debian:bookworm-with-tools";
 pub(crate) const OLD_SERVER: &str = "gatepost-test/old-server";
 
+const CRATES_INSIDE: &str = "\
+[source.crates-io]
+replace-with = 'inside'
+[source.inside]
+directory = '/usr/local/crates'
+";
+
 /// Stands for `debian:bookworm-slim`.
 pub(crate) fn runtime(engine: &Engine) {
     if !engine.has_image(RUNTIME) {
@@ -24,7 +31,7 @@ pub(crate) fn runtime(engine: &Engine) {
 /// Returns its tag.
 pub(crate) fn builder(engine: &Engine) -> String {
     let mut hasher = DefaultHasher::new();
-    run(&mut command("rustc", ["--version"])).hash(&mut hasher);
+    (run(&mut command("rustc", ["--version"])), CRATES_INSIDE).hash(&mut hasher);
     std::fs::read(root().join("Cargo.lock")).expect("Cargo.lock can be read").hash(&mut hasher);
     let tag = format!("gatepost-test/rust:{:016x}", hasher.finish());
     if engine.has_image(&tag) {
@@ -38,11 +45,8 @@ pub(crate) fn builder(engine: &Engine) -> String {
     let installed = run(&mut command("rustc", ["--print", "sysroot"]));
     let copy = r#"cd "$1" && tar -c bin/rustc bin/cargo lib | tar -x -C "$2""#;
     run(command("sh", ["-c", copy, "copy", installed.trim()]).arg(at("toolchain")));
-    let settings = run(command("cargo", ["vendor", "--quiet", "--locked", "--versioned-dirs"])
-        .arg(at("crates"))
-        .current_dir(root()));
-    let settings = settings.replace(&at("crates").display().to_string(), "/usr/local/crates");
-    std::fs::write(at("config.toml"), settings).expect("a new file");
+    run(command("cargo", ["vendor", "--quiet", "--locked", "--versioned-dirs"]).arg(at("crates")).current_dir(root()));
+    std::fs::write(at("config.toml"), CRATES_INSIDE).expect("a new file");
     let dockerfile = format!(
         "FROM {BASE}\nENV CARGO_HOME=/usr/local/cargo\nCOPY toolchain /usr/local\nCOPY crates /usr/local/crates\n\
          COPY config.toml /usr/local/cargo/config.toml\n"
@@ -67,8 +71,10 @@ pub(crate) fn old_server(engine: &Engine) {
 }
 
 fn forget_images_of_another_lock_file(engine: &Engine) {
-    for tag in run(engine.docker().args(["image", "ls", "--quiet", "gatepost-test/rust"])).lines() {
-        run(engine.docker().args(["image", "rm", "--force", tag]));
+    // Only the names go here; pruning takes what has none any more.
+    let names = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "gatepost-test/rust"];
+    for name in run(engine.docker().args(names)).lines() {
+        run(engine.docker().args(["image", "rm", name]));
     }
 }
 
@@ -87,7 +93,7 @@ fn debian(engine: &Engine, tag: &str, packages: &str) {
 
 fn build(engine: &Engine, context: &Path, dockerfile: &str, tag: &str) {
     std::fs::write(context.join("Dockerfile"), dockerfile).expect("a new file");
-    run(engine.docker().args(["build", "--network", "none", "--tag", tag]).arg(context));
+    run(engine.docker().args(["build", "--force-rm", "--network", "none", "--tag", tag]).arg(context));
 }
 
 fn tempdir() -> TempDir {
