@@ -85,7 +85,8 @@ impl<'a> Project<'a> {
 
     /// The private CA's certificate, as the documentation has an operator fetch it.
     fn root_certificate(&self) -> String {
-        let pem = self.run(["exec", "-T", "gatepost", "gatepost", "cert", "export", "--state-dir", "/var/lib/gatepost"]);
+        let pem =
+            self.run(["exec", "-T", "gatepost", "gatepost", "cert", "export", "--state-dir", "/var/lib/gatepost"]);
         assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
         std::fs::write(self.ca_file(), &pem).expect("a new file");
         pem

@@ -4,10 +4,13 @@
 use crate::commands::{command, output, run, wait_for};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) struct Engine {
+    /// Two engines cannot share their images.
+    _only_one: MutexGuard<'static, ()>,
     process: Child,
     running: TempDir,
 }
@@ -15,6 +18,8 @@ pub(crate) struct Engine {
 impl Engine {
     /// Starts it. It ends when the value, or the test's thread, does.
     pub(crate) fn start() -> Self {
+        static ONLY_ONE: Mutex<()> = Mutex::new(());
+        let only_one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let running = tempfile::Builder::new().prefix("engine-").tempdir().expect("a temporary directory");
         let at = |name: &str| running.path().join(name);
         let log = std::fs::File::create(at("log")).expect("a log file");
@@ -25,7 +30,7 @@ impl Engine {
         dockerd.arg("--host").arg(format!("unix://{}", at("socket").display()));
         dockerd.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let process = dockerd.spawn().expect("setpriv is everywhere");
-        let mut engine = Self { process, running };
+        let mut engine = Self { _only_one: only_one, process, running };
         wait_for("the engine answers", Duration::from_secs(60), || {
             let log = || std::fs::read_to_string(engine.running.path().join("log")).unwrap_or_default();
             assert!(engine.process.try_wait().expect("it is our child").is_none(), "dockerd ended:\n{}", log());
@@ -69,6 +74,8 @@ impl Engine {
         let mut client = Command::new(program);
         client.env("DOCKER_HOST", format!("unix://{}", self.running.path().join("socket").display()));
         client.env("DOCKER_CONFIG", self.running.path()).env("DOCKER_BUILDKIT", "0").env_remove("DOCKER_CONTEXT");
+        // Old Compose else packs a context in a way of its own, and shares no layer with what `docker build` made.
+        client.env("COMPOSE_DOCKER_CLI_BUILD", "1").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         client
     }
 }

@@ -9,9 +9,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 pub(crate) const RUNTIME: &str = "gatepost-test/debian:bookworm-slim";
-/// A Debian with a compiler for the Rust image, and with Dovecot for an old server: unpacked once for both.
-const BASE: &str = "gatepost-test/debian:bookworm-with-tools";
-pub(crate) const OLD_SERVER: &str = "gatepost-test/old-server";
+/// A Debian with a compiler for the Rust image, Dovecot for an old server, and systemd for a machine: unpacked once.
+const BASE: &str = "gatepost-test/debian:bookworm-with-systemd";
+pub(crate) const OLD_SERVER: &str = "gatepost-test/old-server:with-systemd";
 
 const CRATES_INSIDE: &str = "\
 [source.crates-io]
@@ -55,7 +55,8 @@ pub(crate) fn builder(engine: &Engine) -> String {
     tag
 }
 
-/// A mail server as they were: plain POP3 and IMAP, and a user joe whose password is secret.
+/// A mail server as they were: plain POP3 and IMAP, and a user joe whose password is secret. With `/sbin/init` it is a
+/// machine with systemd, on which that server runs.
 pub(crate) fn old_server(engine: &Engine) {
     if engine.has_image(OLD_SERVER) {
         return;
@@ -80,7 +81,7 @@ fn forget_images_of_another_lock_file(engine: &Engine) {
 
 fn base(engine: &Engine) {
     if !engine.has_image(BASE) {
-        debian(engine, BASE, "gcc,libc6-dev,ca-certificates,dovecot-imapd,dovecot-pop3d");
+        debian(engine, BASE, "gcc,libc6-dev,ca-certificates,dovecot-imapd,dovecot-pop3d,systemd,systemd-sysv,dbus");
     }
 }
 

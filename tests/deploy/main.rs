@@ -9,6 +9,7 @@ mod compose;
 mod documents;
 mod engine;
 mod images;
+mod service;
 mod units;
 
 use std::path::Path;
