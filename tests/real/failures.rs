@@ -2,10 +2,11 @@
 
 use crate::clients::{python, run};
 use crate::gatepost::{self, Backend, Gatepost};
-use crate::kept::own_address;
+use crate::kept::{own_address, write};
 use crate::servers::DISCREET;
 use crate::servers::dovecot::{self, Dovecot};
 use crate::servers::postfix;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn a_wrong_password_is_told_as_one_in_every_protocol_and_counted_as_one() {
@@ -113,6 +114,32 @@ fn a_server_that_is_down_is_no_wrong_password_and_is_used_again_when_it_is_up() 
     behind.start_again();
     mta.start_again();
     python(&gateway, log_in_everywhere);
+}
+
+/// A server that cannot ask its users' database says so, and that is no verdict on a password either.
+#[test]
+fn a_server_that_cannot_check_passwords_is_no_wrong_password() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let out_of_order = folder.path().join("check");
+    // 111 is checkpassword's word for a trouble of its own.
+    write(&out_of_order, "#!/bin/sh\nexit 111\n");
+    for path in [folder.path(), &out_of_order] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    let behind =
+        Dovecot::start(&format!("passdb {{\n  driver = checkpassword\n  args = {}\n}}\n", out_of_order.display()));
+    let gateway = Gatepost::start(Backend { imap: Some(behind.imap()), pop3: Some(behind.pop3()), smtp: None }, "");
+    python(
+        &gateway,
+        "imap().login('joe', 'secret')\n\
+         words = refused(lambda: imap().login('elsewhere', 'secret'))\n\
+         assert '[UNAVAILABLE]' in words, words\n\
+         p = pop3(); p.user('elsewhere')\n\
+         words = refused(lambda: p.pass_('secret'))\n\
+         assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n",
+    );
+    assert_eq!(gateway.event("auth.error", "elsewhere")["reason"], "backend_temporary");
+    assert!(!gateway.events().iter().any(|event| event["event"] == "auth.failed"));
 }
 
 #[test]

@@ -127,7 +127,13 @@ impl Gatepost {
         let ready = std::panic::AssertUnwindSafe(|| {
             until("the gateway to be ready", || {
                 let mut curl = client("curl");
-                curl.args(["--silent", "--fail", &format!("http://{}:9900/readyz", self.address)]);
+                curl.args([
+                    "--silent",
+                    "--fail",
+                    "--output",
+                    "/dev/null",
+                    &format!("http://{}:9900/readyz", self.address),
+                ]);
                 curl.status().ok().filter(std::process::ExitStatus::success)
             })
         });

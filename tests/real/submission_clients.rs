@@ -139,6 +139,32 @@ fn a_session_carries_many_pipelined_messages() {
     assert_eq!(closed["messages"], 40, "{closed}");
 }
 
+/// What is shown must work, whether BDAT (RFC 3030) is shown or not.
+#[test]
+fn a_message_in_chunks_arrives_where_chunking_is_shown_and_is_refused_where_not() {
+    let user = dovecot::shared().user("smtp-chunks");
+    python(
+        gatepost::usual(),
+        &format!(
+            "import base64\n\
+             message = b'Subject: chunks\\r\\n\\r\\n.\\r\\n..\\r\\nno dots added\\r\\n'\n\
+             r = Raw(465)\n\
+             shown = any(b'CHUNKING' in line for line in r.ask(b'EHLO client.example.org', b'250 '))\n\
+             r.ask(b'AUTH PLAIN ' + base64.b64encode(b'\\0{user}\\0secret'), b'235')\n\
+             r.ask(b'MAIL FROM:<{user}@example.net>', b'250'); r.ask(b'RCPT TO:<{user}@example.net>', b'250')\n\
+             if shown:\n\
+             \x20   r.send(b'BDAT 20\\r\\n' + message[:20]); assert r.line()[:3] == b'250'\n\
+             \x20   r.send(b'BDAT %d LAST\\r\\n' % len(message[20:]) + message[20:]); assert r.line()[:3] == b'250'\n\
+             else:\n\
+             \x20   r.send(b'BDAT 6 LAST\\r\\nNOOP\\r\\n'); assert r.line()[:1] == b'5'; r.line()\n\
+             \x20   r.ask(b'DATA', b'354'); r.send(message.replace(b'\\n.', b'\\n..') + b'.\\r\\n'); assert r.line()[:3] == b'250'\n\
+             r.ask(b'QUIT', b'221')\n"
+        ),
+    );
+    let arrived = dovecot::shared().arrived(user);
+    assert!(arrived.ends_with(b"Subject: chunks\r\n\r\n.\r\n..\r\nno dots added\r\n"), "{}", arrived.escape_ascii());
+}
+
 #[test]
 fn delivery_notifications_are_asked_for_as_the_client_asked() {
     let user = dovecot::shared().user("smtp-dsn");
