@@ -101,8 +101,7 @@ fn a_server_that_is_down_is_no_wrong_password_and_is_used_again_when_it_is_up() 
         "began = time.monotonic()\n\
          words = refused(lambda: imap().login('joe', 'secret'))\n\
          assert '[UNAVAILABLE]' in words, words\n\
-         p = pop3(); p.user('joe')\n\
-         words = refused(lambda: p.pass_('secret'))\n\
+         words = refused(lambda: log_in_by_pop3('joe'))\n\
          assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n\
          words = refused(lambda: submission().login('joe', 'secret'))\n\
          assert words.startswith('454 4.7.0'), words\n\
@@ -134,8 +133,7 @@ fn a_server_that_cannot_check_passwords_is_no_wrong_password() {
         "imap().login('joe', 'secret')\n\
          words = refused(lambda: imap().login('elsewhere', 'secret'))\n\
          assert '[UNAVAILABLE]' in words, words\n\
-         p = pop3(); p.user('elsewhere')\n\
-         words = refused(lambda: p.pass_('secret'))\n\
+         words = refused(lambda: log_in_by_pop3('elsewhere'))\n\
          assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n",
     );
     assert_eq!(gateway.event("auth.error", "elsewhere")["reason"], "backend_temporary");
@@ -176,8 +174,7 @@ fn a_server_that_never_was_there_costs_no_one_a_greeting() {
         &gateway,
         "words = refused(lambda: imap().login('joe', 'secret'))\n\
          assert '[UNAVAILABLE]' in words, words\n\
-         p = pop3(); p.user('joe')\n\
-         words = refused(lambda: p.pass_('secret'))\n\
+         words = refused(lambda: log_in_by_pop3('joe'))\n\
          assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n",
     );
 }

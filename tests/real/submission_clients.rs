@@ -1,9 +1,9 @@
 //! Programs that send mail through the gateway, before a Postfix that knows AUTH.
 
 use crate::clients::{client, curl, output_of, python, run};
-use crate::gatepost;
+use crate::gatepost::{self, Backend, Gatepost};
 use crate::kept::{until, write};
-use crate::servers::{ODD, dovecot, postfix};
+use crate::servers::{ODD, dovecot, exim, postfix};
 
 /// What is legal in a message and tempting to change.
 const MESSAGE: &str = "Subject:  two  spaces\r\nX-Folded: a\r\n\tb\r\n  c\r\nFrom: \"A\" <a@example.net>\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
@@ -202,7 +202,33 @@ fn a_wrong_sender_recipient_or_size_is_refused_and_the_session_goes_on() {
     assert!(String::from_utf8_lossy(&dovecot::shared().arrived(user)).contains("Subject: after all"));
 }
 
-/// Mission row B8: a site's own MTA hands all its mail to its provider's submission port.
+#[test]
+fn exim_behind_it_takes_mail_from_who_logs_in() {
+    let exim = exim::shared();
+    let gateway = Gatepost::start(Backend { smtp: Some(exim.smtp()), ..Backend::default() }, "");
+    let user = dovecot::shared().user("smtp-exim");
+    python(
+        &gateway,
+        &format!(
+            "for scheme in ('smtps', 'smtp+starttls'):\n\
+             \x20   s = submission(scheme)\n\
+             \x20   assert not s.has_extn('pipeconnect'), s.esmtp_features\n\
+             \x20   s.login('{user}', 'secret')\n\
+             \x20   s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n\
+             for mechanism in ('PLAIN', 'LOGIN', 'CRAM-MD5'):\n\
+             \x20   for password in ('secret', 'wrong'):\n\
+             \x20       s = submission(); s.user, s.password = '{user}', password\n\
+             \x20       call = getattr(s, 'auth_' + mechanism.lower().replace('-', '_'))\n\
+             \x20       log_in = lambda: s.auth(mechanism, call, initial_response_ok=mechanism == 'PLAIN')\n\
+             \x20       if password == 'secret': assert log_in()[0] == 235\n\
+             \x20       else: assert refused(log_in).startswith('535 5.7.8')\n"
+        ),
+    );
+    let arrived = dovecot::shared().arrived(user);
+    assert!(arrived.ends_with(b"\r\n\r\nthere\r\n"), "{}\n{}", arrived.escape_ascii(), exim.log());
+}
+
+/// A site's own MTA hands all its mail to its provider's submission port.
 #[test]
 fn a_postfix_with_the_gateway_as_smarthost_delivers() {
     let gateway = gatepost::usual();

@@ -47,7 +47,7 @@ fn old_versions_and_ciphers_without_forward_secrecy_or_with_cbc_are_refused() {
         assert!(!old.ok && old.said.contains("alert protocol version"), "{port}: {}", old.said);
     }
     for cipher in ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "DES-CBC3-SHA"] {
-        let weak = s_client(gatepost::usual(), 993, &format!("-tls1_2 -cipher {cipher}@SECLEVEL=0"));
+        let weak = s_client(gatepost::usual(), 993, &format!("-tls1_2 -cipher {cipher}:@SECLEVEL=0"));
         assert!(!weak.ok && weak.said.contains("alert handshake failure"), "{cipher}: {}", weak.said);
     }
 }
@@ -137,7 +137,10 @@ for port, upgrade, greeted in ((143, b'a STARTTLS', b'* OK'), (110, b'STLS', b'+
         file = plain.makefile('rb')
         assert file.readline().startswith(greeted)
         plain.sendall(upgrade + b'\r\n' + injected)
-        said = file.read()
+        try:
+            said = file.read()
+        except ConnectionResetError:
+            said = b''
         assert said == b'', (port, injected, said)
 ",
     );
