@@ -1,4 +1,34 @@
-//! gatepost puts what is safe in front of mail servers that are not.
+//! gatepost puts what is safe in front of mail servers that are not: TLS, access lists, login limits and a record of
+//! every login attempt, before plaintext POP3, IMAP and SMTP servers that stay as they are.
+//!
+//! # The floors
+//! A module uses the floors below its own, never one above, and inside a floor modules do not see each other.
+//!
+//! | floor | module | what it is |
+//! | --- | --- | --- |
+//! | 8 | [`cli`] | the commands |
+//! | 7 | [`admin`] | metrics, health and control over HTTP |
+//! | 6 | [`server`] | the process: doors, registry of sessions, reload, drain |
+//! | 5 | [`session`] | one connection: handshake → login → relay |
+//! | 4 | [`gate`], [`backend`] | may this happen? · the servers behind: dial, health, what they can do |
+//! | 3 | [`config`], [`store`], [`observe`] | YAML → policy · counters and marks · events → log and metrics |
+//! | 2 | [`policy`], [`tls`] | what the configuration means · certificates, private CA, SNI |
+//! | 1 | [`proto`] | the mail protocols, sans-IO |
+//!
+//! # The life of a connection
+//! `server/listener.rs` accepts → `session/mod.rs` `serve` → `session/handshake.rs` (may this address come in? TLS) →
+//! `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, dial, the back half logs in, one
+//! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
+
+pub mod admin;
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod gate;
 pub mod observe;
 pub mod policy;
 pub mod proto;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod tls;

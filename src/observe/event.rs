@@ -1,119 +1,144 @@
 //! The events of the contract's section 3, field by field.
 
+use crate::proto::line::printable;
 use crate::proto::{Mechanism, Service};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
+use tracing::Level;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The backend said yes.
-    #[serde(rename = "auth.ok")]
     AuthOk,
     /// The backend said no: a verdict on credentials.
-    #[serde(rename = "auth.failed")]
     AuthFailed,
     /// We said no.
-    #[serde(rename = "auth.refused")]
     AuthRefused,
     /// The backend is not there, or says "not now".
-    #[serde(rename = "auth.error")]
     AuthError,
     /// A connection that was let in has ended; exactly one for each.
-    #[serde(rename = "session.closed")]
     SessionClosed,
     /// A connection was not let in.
-    #[serde(rename = "connection.refused")]
     ConnectionRefused,
     /// A handshake failed.
-    #[serde(rename = "tls.failed")]
     TlsFailed,
     /// The backend took a message.
-    #[serde(rename = "message.accepted")]
     MessageAccepted,
     /// A message was refused, by us or by the backend.
-    #[serde(rename = "message.refused")]
     MessageRefused,
     /// An address is banned from now on.
-    #[serde(rename = "ban.added")]
     BanAdded,
     /// A ban is over.
-    #[serde(rename = "ban.expired")]
     BanExpired,
     /// A backend server answers.
-    #[serde(rename = "backend.up")]
     BackendUp,
     /// A backend server does not answer.
-    #[serde(rename = "backend.down")]
     BackendDown,
     /// A certificate is served from now on.
-    #[serde(rename = "certificate.loaded")]
     CertificateLoaded,
     /// A changed certificate is not fit to be served; the old one goes on.
-    #[serde(rename = "certificate.refused")]
     CertificateRefused,
     /// A certificate nears its end.
-    #[serde(rename = "certificate.expiring")]
     CertificateExpiring,
     /// A new configuration runs.
-    #[serde(rename = "config.reloaded")]
     ConfigReloaded,
     /// A new configuration was refused; the old one goes on.
-    #[serde(rename = "config.refused")]
     ConfigRefused,
+    /// Many users come from this host's own default gateway: limits by address cannot tell them apart.
+    ClientsHiddenByNat,
+}
+
+impl Kind {
+    /// The contract's `event`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::AuthOk => "auth.ok",
+            Kind::AuthFailed => "auth.failed",
+            Kind::AuthRefused => "auth.refused",
+            Kind::AuthError => "auth.error",
+            Kind::SessionClosed => "session.closed",
+            Kind::ConnectionRefused => "connection.refused",
+            Kind::TlsFailed => "tls.failed",
+            Kind::MessageAccepted => "message.accepted",
+            Kind::MessageRefused => "message.refused",
+            Kind::BanAdded => "ban.added",
+            Kind::BanExpired => "ban.expired",
+            Kind::BackendUp => "backend.up",
+            Kind::BackendDown => "backend.down",
+            Kind::CertificateLoaded => "certificate.loaded",
+            Kind::CertificateRefused => "certificate.refused",
+            Kind::CertificateExpiring => "certificate.expiring",
+            Kind::ConfigReloaded => "config.reloaded",
+            Kind::ConfigRefused => "config.refused",
+            Kind::ClientsHiddenByNat => "clients_hidden_by_nat",
+        }
+    }
+
+    /// How loud it is: errors want a person, warnings a look, the rest is the record.
+    pub fn level(self) -> Level {
+        match self {
+            Kind::BackendDown | Kind::CertificateRefused | Kind::ConfigRefused => Level::ERROR,
+            Kind::AuthFailed
+            | Kind::AuthRefused
+            | Kind::AuthError
+            | Kind::ConnectionRefused
+            | Kind::TlsFailed
+            | Kind::MessageRefused
+            | Kind::BanAdded
+            | Kind::CertificateExpiring
+            | Kind::ClientsHiddenByNat => Level::WARN,
+            Kind::AuthOk
+            | Kind::SessionClosed
+            | Kind::MessageAccepted
+            | Kind::BanExpired
+            | Kind::BackendUp
+            | Kind::CertificateLoaded
+            | Kind::ConfigReloaded => Level::INFO,
+        }
+    }
+
+    /// Whether the auth log has it.
+    pub fn is_auth(self) -> bool {
+        matches!(self, Kind::AuthOk | Kind::AuthFailed | Kind::AuthRefused | Kind::AuthError)
+    }
 }
 
 /// One event. Fields that do not apply are `None` and not written, but for `tls`, which says null on a session's events in the clear.
 ///
 /// Names from the network must be escaped before they come in here ([`crate::proto::UserName::display`],
 /// [`crate::proto::line::printable`]). No field can hold a password, a challenge or a response.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields are the contract's section 3 and documented there")]
 pub struct Event {
     pub event: Kind,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "service_name")]
     pub protocol: Option<Service>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_port: Option<u16>,
     pub tls: Option<TlsFacts>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "mechanism_name")]
     pub mechanism: Option<Mechanism>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
     /// Free text of ours: what exactly is wrong and what to do. Never a client's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    #[serde(rename = "duration_ms", skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
+    /// On `auth.*` without `failure_delay`; on `session.closed` since the connection was taken.
     pub duration: Option<Duration>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_in: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_out: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// How many alike this one line stands for, where a flood was summed.
+    pub count: Option<u64>,
 }
 
 /// A session's name in events: unique over restarts, sortable by time, 16 lower-case hexadecimal digits.
@@ -127,13 +152,13 @@ impl std::fmt::Display for SessionId {
 }
 
 impl Serialize for SessionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 /// What was negotiated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the contract's section 3 and documented there")]
 pub struct TlsFacts {
     pub version: &'static str,
@@ -170,21 +195,136 @@ impl Event {
             recipients: None,
             from: None,
             size: None,
+            count: None,
         }
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde hands the field over like this")]
-fn service_name<S: serde::Serializer>(service: &Option<Service>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(service.map_or("", Service::as_str))
+/// Written by hand for two things a derive cannot say: `tls` is null on a session's events in the clear and absent on
+/// events of no session; and every text is held against its bound and escaped again, whoever filled it in.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Fields(serializer.serialize_map(None)?);
+        fields.put("event", Some(self.event.as_str()))?;
+        fields.put("session", self.session)?;
+        fields.text("listener", &self.listener, 255)?;
+        fields.put("protocol", self.protocol.map(Service::as_str))?;
+        fields.put("client_ip", self.client_ip)?;
+        fields.put("client_port", self.client_port)?;
+        if self.session.is_some() || self.tls.is_some() {
+            fields.0.serialize_entry("tls", &self.tls)?;
+        }
+        fields.text("user", &self.user, 255)?;
+        fields.text("login", &self.login, 255)?;
+        fields.put("mechanism", self.mechanism.as_ref().map(Mechanism::as_str))?;
+        fields.text("backend", &self.backend, 255)?;
+        fields.text("server", &self.server, 300)?;
+        fields.text("reason", &self.reason, 255)?;
+        fields.text("reply", &self.reply, 1024)?;
+        fields.text("detail", &self.detail, 2048)?;
+        fields.put("duration_ms", self.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))?;
+        fields.put("bytes_in", self.bytes_in)?;
+        fields.put("bytes_out", self.bytes_out)?;
+        fields.put("messages", self.messages)?;
+        fields.put("recipients", self.recipients)?;
+        fields.text("from", &self.from, 1024)?;
+        fields.put("size", self.size)?;
+        fields.put("count", self.count)?;
+        fields.0.end()
+    }
 }
 
-#[expect(clippy::ref_option, reason = "serde hands the field over like this")]
-fn mechanism_name<S: serde::Serializer>(mechanism: &Option<Mechanism>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(mechanism.as_ref().map_or("", Mechanism::as_str))
+impl Serialize for TlsFacts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(6))?;
+        map.serialize_entry("version", self.version)?;
+        map.serialize_entry("cipher", &safe(&self.cipher, 255))?;
+        map.serialize_entry("group", &self.group.as_deref().map(|text| safe(text, 255)))?;
+        map.serialize_entry("sni", &self.sni.as_deref().map(|text| safe(text, 255)))?;
+        map.serialize_entry("alpn", &self.alpn.as_deref().map(|text| safe(text, 255)))?;
+        map.serialize_entry("resumed", &self.resumed)?;
+        map.end()
+    }
 }
 
-#[expect(clippy::ref_option, reason = "serde hands the field over like this")]
-fn milliseconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(duration.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+/// The fields of one object; what is `None` is left out.
+struct Fields<M>(M);
+
+impl<M: SerializeMap> Fields<M> {
+    fn put<T: Serialize>(&mut self, name: &'static str, value: Option<T>) -> Result<(), M::Error> {
+        value.map_or(Ok(()), |value| self.0.serialize_entry(name, &value))
+    }
+
+    #[expect(clippy::ref_option, reason = "each call hands over a field as it stands")]
+    fn text(&mut self, name: &'static str, value: &Option<String>, max: usize) -> Result<(), M::Error> {
+        self.put(name, value.as_deref().map(|text| safe(text, max)))
+    }
+}
+
+/// A text without control characters, line separators and direction marks, of at most `max` octets. Plain ASCII, nearly
+/// all there is, is not copied.
+pub(super) fn safe(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(printable(text.as_bytes(), max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(event: &Event) -> String {
+        serde_json::to_string(event).expect("an event is plain data")
+    }
+
+    #[test]
+    fn tls_is_null_on_a_session_in_the_clear_and_absent_where_there_is_no_session() {
+        let mut event = Event::new(Kind::AuthOk);
+        event.session = Some(SessionId(0x1f));
+        assert_eq!(json(&event), r#"{"event":"auth.ok","session":"000000000000001f","tls":null}"#);
+        assert_eq!(json(&Event::new(Kind::ConfigReloaded)), r#"{"event":"config.reloaded"}"#);
+    }
+
+    #[test]
+    fn the_fields_have_the_contracts_names_and_order() {
+        let mut event = Event::new(Kind::SessionClosed);
+        event.session = Some(SessionId(1));
+        event.listener = Some("imaps".into());
+        event.protocol = Some(Service::Imap);
+        event.client_ip = Some([192, 0, 2, 7].into());
+        event.client_port = Some(40000);
+        event.tls = Some(TlsFacts {
+            version: "1.3",
+            cipher: "TLS13_AES_256_GCM_SHA384".into(),
+            group: Some("X25519MLKEM768".into()),
+            sni: None,
+            alpn: None,
+            resumed: false,
+        });
+        event.mechanism = Some(Mechanism::PLAIN);
+        event.duration = Some(Duration::from_micros(1_234_567));
+        event.bytes_in = Some(10);
+        let expected = concat!(
+            r#"{"event":"session.closed","session":"0000000000000001","listener":"imaps","protocol":"imap","#,
+            r#""client_ip":"192.0.2.7","client_port":40000,"tls":{"version":"1.3","#,
+            r#""cipher":"TLS13_AES_256_GCM_SHA384","group":"X25519MLKEM768","sni":null,"alpn":null,"resumed":false},"#,
+            r#""mechanism":"PLAIN","duration_ms":1234,"bytes_in":10}"#
+        );
+        assert_eq!(json(&event), expected);
+    }
+
+    #[test]
+    fn a_name_from_the_network_cannot_break_or_turn_the_line() {
+        let mut event = Event::new(Kind::AuthFailed);
+        event.user = Some("eve\r\n{\"event\":\"auth.ok\"}\u{202e}\u{85}\u{1b}[2J".into());
+        event.reply = Some("x".repeat(5000));
+        let line = json(&event);
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line}");
+        assert!(line.len() < 1300);
+        event.user = Some("ä".repeat(200));
+        let value: serde_json::Value = serde_json::from_str(&json(&event)).expect("valid JSON");
+        assert_eq!(value["user"].as_str().map(str::len), Some(254));
+    }
 }

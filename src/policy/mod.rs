@@ -6,6 +6,7 @@
 pub mod access;
 pub mod rate;
 
+pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::Access;
 use rate::Rate;
@@ -110,20 +111,11 @@ pub struct Auth {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
-    pub accept_domains: Vec<String>,
+    pub accept_domains: Arc<[String]>,
     /// What is done with a bare CR or LF in a message.
     pub bare_newline: BareNewline,
     /// The largest message, in octets.
     pub max_size: u64,
-}
-
-/// What is done with a CR or LF that stands alone in message data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BareNewline {
-    /// The message is refused with `550 5.5.2`.
-    Reject,
-    /// It is made CRLF.
-    Normalize,
 }
 
 /// `limits`. A number of zero means no limit where the field is an `Option`: `None`.

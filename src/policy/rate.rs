@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Rate {
     /// How many.
     pub count: NonZeroU32,
-    /// In which time; not zero.
+    /// In which time; not zero, and at least a microsecond for each of `count`.
     pub period: Duration,
 }
 
@@ -32,10 +32,12 @@ impl FromStr for Rate {
             "d" | "day" => Duration::from_secs(86_400),
             other => humantime::parse_duration(other).map_err(|_| BadRate)?,
         };
-        if period.is_zero() {
+        let rate = Self { count, period };
+        // A refill in less than this is no limit, and clocks could not tell it from none.
+        if rate.period / rate.count.get() < Duration::from_micros(1) {
             return Err(BadRate);
         }
-        Ok(Self { count, period })
+        Ok(rate)
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
             let rate: Rate = text.parse().expect(text);
             assert_eq!((rate.count.get(), rate.period.as_secs()), (count, seconds), "{text}");
         }
-        for bad in ["", "600", "0/min", "-1/min", "5/0s", "5/fortnight", "x/min"] {
+        for bad in ["", "600", "0/min", "-1/min", "5/0s", "5/fortnight", "x/min", "2000000/s"] {
             assert_eq!(bad.parse::<Rate>(), Err(BadRate), "{bad}");
         }
     }

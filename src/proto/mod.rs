@@ -6,7 +6,7 @@
 //! (`session::login`) drives any pair of them and never spells a protocol word; every word of the
 //! contract's section 5 is spelled here.
 //!
-//! What is the same in all three dialogues lives beside them: [`line`] cuts lines within a bound,
+//! What is the same in all three dialogues lives beside them: [`mod@line`] cuts lines within a bound,
 //! [`sasl`] holds both sides of an authentication exchange, [`Secret`] keeps passwords from printing.
 
 pub mod imap;
@@ -293,6 +293,14 @@ impl Refusal {
             Refusal::TlsOnPlaintextPort => "tls_on_plaintext_port",
         }
     }
+
+    /// Whether the answer to a login carries the goodbye with it: who is barred would only hear the same again.
+    pub fn ends_the_session(self) -> bool {
+        matches!(
+            self,
+            Refusal::NotAllowed | Refusal::Denied | Refusal::Banned | Refusal::RateLimited | Refusal::TooManySessions
+        )
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -401,7 +409,7 @@ pub const MAX_ERRORS: u32 = 20;
 /// `out` while it waits for input. A front that returned [`Step::Login`], [`Step::Mail`] or
 /// [`Step::Respond`] is not asked again before [`answer`](Front::answer); what the client pipelined
 /// stays in `input`.
-pub trait Front: Send {
+pub trait Front: Send + Sync {
     /// Writes the greeting. `capabilities` are the backend's, live or remembered.
     fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut);
     /// Writes what a client hears instead of a greeting.
@@ -466,7 +474,7 @@ pub enum BackFault {
 /// Our client half: it owns the dialogue with the backend until the verdict.
 ///
 /// It never pipelines ahead of an answer: Courier and solid-pop3d lose what stands behind PASS.
-pub trait Back: Send {
+pub trait Back: Send + Sync {
     /// Takes what the backend said. Until [`BackStep::Ready`] it reads the greeting and asks for the capabilities by itself.
     ///
     /// # Errors
@@ -515,5 +523,24 @@ pub fn back(protocol: Protocol, settings: BackSettings) -> Box<dyn Back> {
         Protocol::Imap => Box::new(imap::ImapBack::new(settings)),
         Protocol::Pop3 => Box::new(pop3::Pop3Back::new(settings)),
         Protocol::Smtp => Box::new(smtp::SmtpBack::new(settings)),
+    }
+}
+
+/// Writes the last words to a client that is logged in. POP3 has none there: an idle server closes without
+/// a response (RFC 1939 section 3).
+pub fn goodbye_after_login(protocol: Protocol, goodbye: Goodbye, out: &mut BytesMut) {
+    match protocol {
+        Protocol::Imap => imap::goodbye(goodbye, out),
+        Protocol::Pop3 => {}
+        Protocol::Smtp => smtp::goodbye(goodbye, out),
+    }
+}
+
+/// The word in a backend's last answer by which it shows that it closes because it was asked to.
+pub fn farewell(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Imap => b"* BYE",
+        Protocol::Pop3 => b"+OK",
+        Protocol::Smtp => b"221",
     }
 }

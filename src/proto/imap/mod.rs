@@ -1,38 +1,68 @@
-//! stub
+//! IMAP before login (RFC 3501, RFC 9051): what a client may say until it is logged in, and how a backend is logged in to.
+//!
+//! ```text
+//!            ImapFront                                              ImapBack
+//!
+//!        greet ──────▶ Command ◀───────────────────┐            Greeting ── no [CAPABILITY] ──▶ Asking
+//!                      │  │  │                     │               │                             │
+//!            STARTTLS ─┘  │  └─ AUTHENTICATE       │               └──────────▶ Idle ◀───────────┘
+//!      (secured: anew)    │        │               │                     login │  ▲
+//!                   LOGIN │     Responding ── * ───┤                           ▼  │ NO: Rejected, Unavailable
+//!                         ▼        ▼   ▲           │                         Login ┘
+//!                        Reported ─┘   │           │                           │ OK: Accepted
+//!                         │    │       │           │                           ▼
+//!                         │    └ Challenge         │                         Session: the rest is the relay's
+//!                         ├─ Rejected, … ──────────┘
+//!                         └─ Accepted ──▶ Over
+//! ```
+//!
+//! `command` cuts commands and their literals out of the client's bytes, `capability` reads and writes capability
+//! lists, `words` is what a client is told, `reply` reads a backend's status lines, `stranger` knows peers that do not
+//! speak IMAP at all.
 
-use super::*;
-/// stub
-pub struct ImapFront;
-impl ImapFront {
-    /// stub
-    pub fn new(_: FrontSettings) -> Self {
-        Self
-    }
+mod back;
+mod capability;
+mod command;
+mod front;
+mod reply;
+mod stranger;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use back::ImapBack;
+pub use front::ImapFront;
+
+/// Writes the last words to a client that is logged in.
+pub(super) fn goodbye(goodbye: super::Goodbye, out: &mut bytes::BytesMut) {
+    words::untagged(out, words::farewell(goodbye));
 }
-impl Front for ImapFront {
-    fn greet(&mut self, _: &Capabilities, _: &mut BytesMut) {}
-    fn turn_away(&mut self, _: Refusal, _: &mut BytesMut) {}
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<Step, Violation> {
-        Ok(Step::More)
-    }
-    fn answer(&mut self, _: Answer<'_>, _: &mut BytesMut) {}
-    fn secured(&mut self, _: &Capabilities) {}
+
+/// The number in an announcement of a literal at a line's end (RFC 3501 section 4.3, RFC 7888).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Literal {
+    /// Where the `{` stands in the line.
+    at: usize,
+    /// Its octets; a number too large to count is as large as can be.
+    size: usize,
+    /// The sender waits for a continuation.
+    synchronising: bool,
 }
-/// stub
-pub struct ImapBack;
-impl ImapBack {
-    /// stub
-    pub fn new(_: BackSettings) -> Self {
-        Self
+
+impl Literal {
+    /// Finds `{n}` or `{n+}` at the end of a line (its line end cut off), whatever stands before it: a receiver that
+    /// overlooks one takes the literal's octets for commands.
+    fn at_end_of(line: &[u8]) -> Option<Self> {
+        let inside = line.strip_suffix(b"}")?;
+        let (number, synchronising) = match inside.strip_suffix(b"+") {
+            Some(number) => (number, false),
+            None => (inside, true),
+        };
+        let digits = number.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let (before, digits) = number.split_at(number.len() - digits);
+        let at = before.len().checked_sub(1).filter(|&at| before[at] == b'{' && !digits.is_empty())?;
+        let size =
+            digits.iter().fold(0usize, |size, digit| size.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+        Some(Self { at, size, synchronising })
     }
-}
-impl Back for ImapBack {
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<BackStep, BackFault> {
-        Ok(BackStep::More)
-    }
-    fn login(&mut self, _: &Login, _: &mut BytesMut) -> Result<(), BackFault> {
-        Ok(())
-    }
-    fn respond(&mut self, _: &[u8], _: &mut BytesMut) {}
-    fn quit(&mut self, _: &mut BytesMut) {}
 }

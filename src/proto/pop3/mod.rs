@@ -1,38 +1,35 @@
-//! stub
+//! POP3 until a login succeeds (RFC 1939, 2449, 2595, 3206, 5034, 6856).
+//!
+//! `front` is the server a client meets, `back` the client a server meets. `command` reads what a client may say,
+//! `words` holds what it hears, `reply` reads what a server says, and `capability` is about CAPA on both sides.
+//!
+//! ```text
+//!  front                                            back
+//!    greet ── +OK [<stamp>]                           +OK greeting ──> CAPA ──> Ready
+//!      │                                                -ERR: turned away      │ login()
+//!      v                STLS ──> StartTls ─ secured()                          │
+//!   command <───────────────────────────┘             ┌─ USER ─ +OK ─> PASS ───┤
+//!      │ USER x   the name is kept, always +OK        ├─ APOP ─────────────────┤
+//!      │ PASS y ─────────────┐                        └─ AUTH ─ + ─> response ─┤
+//!      │ APOP ───────────────┤                              ^  │ +             │
+//!      │ AUTH ──> exchange ──┤ Login, Respond               │  v               v
+//!      │            ^        v                      respond()  Challenge    verdict
+//!      │            └── verdict: answer()                             +OK: Accepted
+//!      └─────<───────────────┘                                       -ERR: Rejected, Unavailable; login() again
+//! ```
+//!
+//! What RFC 6856 lets a client say before its login, UTF8 and LANG, would have to reach a backend that is not yet
+//! dialled: both are hidden from CAPA and answered with `-ERR`, which that RFC has clients ready for. LANG is open
+//! again after the login.
 
-use super::*;
-/// stub
-pub struct Pop3Front;
-impl Pop3Front {
-    /// stub
-    pub fn new(_: FrontSettings) -> Self {
-        Self
-    }
-}
-impl Front for Pop3Front {
-    fn greet(&mut self, _: &Capabilities, _: &mut BytesMut) {}
-    fn turn_away(&mut self, _: Refusal, _: &mut BytesMut) {}
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<Step, Violation> {
-        Ok(Step::More)
-    }
-    fn answer(&mut self, _: Answer<'_>, _: &mut BytesMut) {}
-    fn secured(&mut self, _: &Capabilities) {}
-}
-/// stub
-pub struct Pop3Back;
-impl Pop3Back {
-    /// stub
-    pub fn new(_: BackSettings) -> Self {
-        Self
-    }
-}
-impl Back for Pop3Back {
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<BackStep, BackFault> {
-        Ok(BackStep::More)
-    }
-    fn login(&mut self, _: &Login, _: &mut BytesMut) -> Result<(), BackFault> {
-        Ok(())
-    }
-    fn respond(&mut self, _: &[u8], _: &mut BytesMut) {}
-    fn quit(&mut self, _: &mut BytesMut) {}
-}
+mod back;
+mod capability;
+mod command;
+mod front;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use back::Pop3Back;
+pub use front::Pop3Front;

@@ -137,8 +137,9 @@ mod tests {
 
     #[test]
     fn exchanges_go_as_the_mechanisms_have_it() {
-        // mechanism, initial response, then the client's lines; what comes of each
-        let cases: &[(&str, Option<&str>, &[&str], &[&str])] = &[
+        /// Mechanism, initial response, then the client's lines; what comes of each.
+        type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             ("PLAIN", Some("AGpvZQBzZWNyZXQ="), &[], &["login joe secret"]),
             ("PLAIN", None, &["AGpvZQBzZWNyZXQ="], &["ask ", "login joe secret"]),
             ("PLAIN", Some("am9lAGpvZQBzZWNyZXQ="), &[], &["login joe secret"]),

@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn the_user_is_read_from_what_passes_through() {
-        let cases: &[(&str, &[u8], Option<&[u8]>)] = &[
+        /// Mechanism, response, the user in it.
+        type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
+        let cases: &[Case<'_>] = &[
             ("CRAM-MD5", b"joe b913a602c7eda7a495b4e6e7334d3890", Some(b"joe")),
             ("CRAM-MD5", b"joe smith b913a602", Some(b"joe smith")),
             ("CRAM-MD5", b"nodigest", None),

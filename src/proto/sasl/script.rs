@@ -121,10 +121,10 @@ mod tests {
         let login = |mechanism| Login::password(mechanism, b"joe", b"pw").expect("plain words");
         let (plain, named) = (Mechanism::PLAIN, Mechanism::LOGIN);
         let cases = [
-            (login(plain.clone()), offers(true, &[plain.clone()]), Some(Way::Sasl(plain.clone()))),
-            (login(plain.clone()), offers(true, &[named.clone()]), Some(Way::Command)),
-            (login(plain.clone()), offers(false, &[named.clone()]), Some(Way::Sasl(named.clone()))),
-            (login(Mechanism::USER), offers(false, &[plain.clone()]), Some(Way::Sasl(plain.clone()))),
+            (login(plain.clone()), offers(true, std::slice::from_ref(&plain)), Some(Way::Sasl(plain.clone()))),
+            (login(plain.clone()), offers(true, std::slice::from_ref(&named)), Some(Way::Command)),
+            (login(plain.clone()), offers(false, std::slice::from_ref(&named)), Some(Way::Sasl(named.clone()))),
+            (login(Mechanism::USER), offers(false, std::slice::from_ref(&plain)), Some(Way::Sasl(plain.clone()))),
             (login(named.clone()), offers(false, &[named.clone(), plain.clone()]), Some(Way::Sasl(plain.clone()))),
             (login(named), offers(false, &[Mechanism::CRAM_MD5]), None),
         ];

@@ -1,38 +1,56 @@
-//! stub
+//! SMTP and submission (RFC 5321, RFC 6409): before a login, at the backend, and after it.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `front` | the server half: greeting, EHLO, STARTTLS, AUTH; a stranger up to the first MAIL |
+//! | `back` | the client half: greeting, EHLO or HELO, a login |
+//! | `transaction` | the follower: every command and message between the two from then on |
+//! | `data` | where a message ends, and what in it is not let through |
+//! | `command`, `path` | a client's commands, and the addresses in them |
+//! | `reply` | a backend's replies |
+//! | `capability` | which of the backend's extensions a client is shown |
+//! | `words` | what we say ourselves |
+//!
+//! The front:
+//!
+//! ```text
+//!   220 ─→ Command ── AUTH ──→ Response ⇄ 334 ── the login is whole ──→ Deciding ── Accepted ─→ the follower
+//!            │  ↑                                    Challenge: back to Response ┘  │
+//!            │  └──────── Rejected, Unavailable, "*", bad base64 ───────────────────┘
+//!            ├── STARTTLS ── nothing behind it ──→ Silent ── secured() ──→ Command, all forgotten
+//!            │                  └ bytes behind it: closed without an answer
+//!            └── MAIL, on `smtp`, behind EHLO or HELO ──→ DecidingMail ──→ the follower, or a refusal
+//! ```
+//!
+//! The back:
+//!
+//! ```text
+//!   Greeting ─ 220 → Ehlo ─ 250 ─────────→ Ready ── login() ──→ Auth ─ 235 → Accepted
+//!                      └ 5yz → Helo ─ 250 ─┘ ↑                   │ ├ 334 → the script's next answer, or the client's
+//!                                            └───────────────────┘ └ 5yz → Rejected; 4yz, or 5yz about the command → Unavailable
+//! ```
 
-use super::*;
-/// stub
-pub struct SmtpFront;
-impl SmtpFront {
-    /// stub
-    pub fn new(_: FrontSettings) -> Self {
-        Self
-    }
-}
-impl Front for SmtpFront {
-    fn greet(&mut self, _: &Capabilities, _: &mut BytesMut) {}
-    fn turn_away(&mut self, _: Refusal, _: &mut BytesMut) {}
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<Step, Violation> {
-        Ok(Step::More)
-    }
-    fn answer(&mut self, _: Answer<'_>, _: &mut BytesMut) {}
-    fn secured(&mut self, _: &Capabilities) {}
-}
-/// stub
-pub struct SmtpBack;
-impl SmtpBack {
-    /// stub
-    pub fn new(_: BackSettings) -> Self {
-        Self
-    }
-}
-impl Back for SmtpBack {
-    fn next(&mut self, _: &mut BytesMut, _: &mut BytesMut) -> Result<BackStep, BackFault> {
-        Ok(BackStep::More)
-    }
-    fn login(&mut self, _: &Login, _: &mut BytesMut) -> Result<(), BackFault> {
-        Ok(())
-    }
-    fn respond(&mut self, _: &[u8], _: &mut BytesMut) {}
-    fn quit(&mut self, _: &mut BytesMut) {}
+mod back;
+mod capability;
+mod command;
+mod data;
+mod front;
+mod path;
+mod reply;
+mod transaction;
+mod words;
+
+pub use back::SmtpBack;
+pub use capability::shown_extensions;
+pub use data::BareNewline;
+pub use front::SmtpFront;
+pub use path::Address;
+pub use transaction::{
+    Envelope, MAX_OUTSTANDING, MAX_RECIPIENTS, Message, Over, Progress, Recipients, Refused, Stage, Transaction,
+    TransactionSettings, Turn,
+};
+
+/// Writes the last words to a client.
+pub(super) fn goodbye(goodbye: super::Goodbye, out: &mut bytes::BytesMut) {
+    words::line(words::goodbye(goodbye), out);
 }

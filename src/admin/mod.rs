@@ -1,0 +1,101 @@
+//! Metrics, health and control over HTTP: what reads on a TCP address, what changes over a Unix socket.
+
+mod client;
+
+pub use client::{AdminError, call};
+
+use crate::server::Server;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Router, serve};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+/// What the admin interface reaches.
+#[derive(Clone)]
+struct Reach {
+    server: Arc<Server>,
+    /// Begins the drain.
+    drain: CancellationToken,
+}
+
+/// Serves metrics and health on a TCP address, for as long as the process lives.
+///
+/// # Errors
+/// The socket's.
+pub fn serve_address(server: Arc<Server>, socket: std::net::TcpListener, drain: CancellationToken) -> io::Result<()> {
+    let listener = TcpListener::from_std(socket)?;
+    let router = readers().with_state(Reach { server, drain });
+    tokio::spawn(async move { serve(listener, router).await });
+    Ok(())
+}
+
+/// Serves all of it on a Unix socket, which only its owner and group may open.
+///
+/// # Errors
+/// A folder that cannot be written, or another gateway that answers on the socket.
+pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationToken) -> io::Result<()> {
+    if tokio::net::UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gatepost answers on it"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let router = readers()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/reload", post(reload))
+        .route("/api/v1/drain", post(start_drain))
+        .with_state(Reach { server, drain });
+    tokio::spawn(async move { serve(listener, router).await });
+    Ok(())
+}
+
+fn readers() -> Router<Reach> {
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(alive)).route("/readyz", get(ready))
+}
+
+async fn metrics(State(reach): State<Reach>) -> Response {
+    let text = reach.server.observe().metrics().render();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// `?backends` asks for a server up for every backend, too.
+async fn ready(State(reach): State<Reach>, RawQuery(query): RawQuery) -> (StatusCode, &'static str) {
+    let asks_for_backends = query.is_some_and(|query| query.split('&').any(|key| key.starts_with("backends")));
+    if !reach.server.is_ready() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if asks_for_backends && !reach.server.backends_are_ready() {
+        (StatusCode::SERVICE_UNAVAILABLE, "a backend has no server up\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn status(State(reach): State<Reach>) -> Response {
+    Json(reach.server.status().await).into_response()
+}
+
+async fn reload(State(reach): State<Reach>) -> Response {
+    match reach.server.reload().await {
+        Ok(()) => (StatusCode::OK, "reloaded\n").into_response(),
+        Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn start_drain(State(reach): State<Reach>) -> &'static str {
+    reach.drain.cancel();
+    "draining\n"
+}

@@ -1,0 +1,149 @@
+//! One connection to a backend: a socket, the protocol's client half, and the two buffers between them.
+
+use super::Server;
+use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login};
+use bytes::BytesMut;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// A greeted backend that waits for a login. Dropping it closes the connection.
+pub struct Dialogue {
+    /// Which server it is.
+    pub server: Arc<Server>,
+    /// What it said it can do, on this connection.
+    pub capabilities: Capabilities,
+    stream: TcpStream,
+    back: Box<dyn Back>,
+    input: BytesMut,
+    out: BytesMut,
+}
+
+/// How a dialogue with a backend ended without a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// No address, nobody listens, no route.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No answer within the time it has.
+    #[error("{0}")]
+    Timeout(String),
+    /// It closed the connection where an answer was due.
+    #[error("the backend closed the connection in the middle of the dialogue")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection to the backend broke: {0}")]
+    Broken(std::io::Error),
+    /// What it said is not the protocol, or ends it.
+    #[error(transparent)]
+    Fault(#[from] BackFault),
+}
+
+impl Lost {
+    /// The contract's `reason` on `auth.error`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Lost::Unreachable(_) | Lost::Closed | Lost::Broken(_) => "backend_down",
+            Lost::Timeout(_) => "backend_timeout",
+            Lost::Fault(BackFault::TurnedAway(_)) => "backend_temporary",
+            Lost::Fault(_) => "backend_protocol",
+        }
+    }
+}
+
+impl Dialogue {
+    /// Takes the greeting and the capabilities.
+    ///
+    /// # Errors
+    /// [`Lost`] when that does not come to an end within `timeout`.
+    pub(super) async fn begin(
+        stream: TcpStream,
+        server: Arc<Server>,
+        settings: BackSettings,
+        timeout: Duration,
+    ) -> Result<Self, Lost> {
+        let back = proto::back(server.protocol, settings);
+        let capabilities = Capabilities::default();
+        let mut dialogue = Self { server, capabilities, stream, back, input: BytesMut::new(), out: BytesMut::new() };
+        match dialogue.next(Instant::now() + timeout).await? {
+            BackStep::Ready(capabilities) => {
+                dialogue.capabilities = capabilities;
+                Ok(dialogue)
+            }
+            _ => Err(Lost::Fault(BackFault::Unsolicited)),
+        }
+    }
+
+    /// Sends a login.
+    ///
+    /// # Errors
+    /// [`BackFault::NoWayIn`] when it cannot be brought to what the backend offers; nothing was sent.
+    pub fn login(&mut self, login: &Login) -> Result<(), BackFault> {
+        self.back.login(login, &mut self.out)
+    }
+
+    /// Sends the client's response to a challenge.
+    pub fn respond(&mut self, response: &[u8]) {
+        self.back.respond(response, &mut self.out);
+    }
+
+    /// Waits for the backend's next word, sending what is to be sent meanwhile. Nothing is lost when it is cancelled.
+    ///
+    /// # Errors
+    /// [`Lost`]: the dialogue is over.
+    pub async fn next(&mut self, deadline: Instant) -> Result<BackStep, Lost> {
+        let waiting = async {
+            loop {
+                match self.back.next(&mut self.input, &mut self.out)? {
+                    BackStep::More => {}
+                    step => return Ok(step),
+                }
+                let (mut reader, mut writer) = self.stream.split();
+                // Writing goes on while we wait to read, so that neither side can stop the other.
+                tokio::select! {
+                    read = reader.read_buf(&mut self.input) => match read {
+                        Ok(0) => return Err(Lost::Closed),
+                        Ok(_) => {}
+                        Err(error) => return Err(Lost::Broken(error)),
+                    },
+                    written = writer.write_buf(&mut self.out), if !self.out.is_empty() => {
+                        written.map_err(Lost::Broken)?;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout_at(deadline, waiting)
+            .await
+            .unwrap_or_else(|_| Err(Lost::Timeout("the backend did not answer in time".to_owned())))
+    }
+
+    /// Whether another login may be sent: many POP servers hang up after a failed PASS.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [0];
+        self.input.is_empty()
+            && matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Says goodbye, waits a moment for the answer, closes.
+    pub async fn quit(mut self) {
+        self.back.quit(&mut self.out);
+        let goodbye = async {
+            self.stream.write_all_buf(&mut self.out).await?;
+            self.stream.shutdown().await?;
+            // The backend's own goodbye, so that it does not log a broken connection.
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // Whatever becomes of it: the connection ends here, and nobody waits for the result.
+        let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
+    }
+
+    /// Gives up the dialogue after the login: the socket, and what was read behind the verdict.
+    pub fn into_session(self) -> (TcpStream, BytesMut, Capabilities) {
+        (self.stream, self.input, self.capabilities)
+    }
+}

@@ -1,0 +1,90 @@
+//! `gatepost check`: what is wrong, and with `--online` what the backends say.
+
+use super::source::{load_file, print_findings};
+use super::{ConfigFile, FAILED, FINE, REFUSED, print_data, small_runtime};
+use crate::backend::{Backends, Dialogue, Lost};
+use crate::observe::Observe;
+use crate::policy::Policy;
+use crate::proto::{BackSettings, Capabilities};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Flags of `check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Also dials every backend and shows what it can do
+    #[arg(long)]
+    online: bool,
+}
+
+/// Checks a configuration.
+pub(super) fn check(arguments: &CheckArguments) -> u8 {
+    let (policy, warnings) = match load_file(arguments.file.config.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(findings) => {
+            print_findings(&findings);
+            eprintln!("{} findings: the configuration is refused", findings.len());
+            return REFUSED;
+        }
+    };
+    print_findings(&warnings);
+    if let Err(error) = crate::server::privileges::identity(&policy.runtime) {
+        eprintln!("{error}");
+        return REFUSED;
+    }
+    eprintln!("the configuration is good: {} listeners, {} backends", policy.listeners.len(), policy.backends.len());
+    if arguments.online { online(&policy) } else { FINE }
+}
+
+fn online(policy: &Policy) -> u8 {
+    let runtime = match small_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            return FAILED;
+        }
+    };
+    let backends = Arc::new(Backends::new(policy, Observe::with_sink(Box::new(std::io::sink()))));
+    let mut code = FINE;
+    for backend in policy.backends.values() {
+        for protocol in backend.servers.keys() {
+            for server in backends.servers(backend, *protocol) {
+                let settings = BackSettings {
+                    ehlo: policy.hostname.clone(),
+                    temporary_replies: Arc::clone(&backend.temporary_replies),
+                };
+                let place = format!("{} {}://{}", backend.name, protocol.as_str(), server.name);
+                eprintln!("dialling {place} …");
+                let opened: Result<Dialogue, Lost> =
+                    runtime.block_on(backends.open_server(&server, &settings, &policy.timeouts));
+                match opened {
+                    Ok(dialogue) => {
+                        print_data(&describe(&place, &dialogue.capabilities));
+                        runtime.block_on(dialogue.quit());
+                    }
+                    Err(lost) => {
+                        eprintln!("{place}: {lost}");
+                        code = FAILED;
+                    }
+                }
+            }
+        }
+    }
+    code
+}
+
+fn describe(place: &str, capabilities: &Capabilities) -> String {
+    let mut text = format!("{place}: up\n");
+    for line in &capabilities.lines {
+        let _ = writeln!(text, "    {line}");
+    }
+    if capabilities.apop.is_some() {
+        text.push_str("    (APOP)\n");
+    }
+    if !capabilities.takes_passwords() {
+        text.push_str("    takes no passwords: nobody can log in through it\n");
+    }
+    text
+}

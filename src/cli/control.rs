@@ -1,0 +1,130 @@
+//! Commands to a running gateway, over its admin socket.
+
+use super::source::load_file;
+use super::{ConfigFile, FAILED, FINE, print_data, small_runtime};
+use crate::admin::{self, AdminError};
+use hyper::Method;
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Where a gateway without a configured socket has it.
+const DEFAULT_SOCKET: &str = "/run/gatepost/admin.sock";
+
+/// Which gateway is meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SocketArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The gateway's admin socket [default: the configuration's, else /run/gatepost/admin.sock]
+    #[arg(long, value_name = "PATH", env = "GATEPOST_ADMIN_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+/// Flags of `status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    which: SocketArguments,
+    /// Says nothing: the exit code is 0 when it is ready, for container health checks
+    #[arg(long)]
+    health: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl SocketArguments {
+    fn path(&self) -> PathBuf {
+        if let Some(path) = &self.socket {
+            return path.clone();
+        }
+        match load_file(self.file.config.as_deref()) {
+            Ok((policy, _)) => policy.admin.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
+            // A gateway that was started without a file has the default socket.
+            Err(_) => PathBuf::from(DEFAULT_SOCKET),
+        }
+    }
+}
+
+/// Runs `gatepost status`.
+pub(super) fn status(arguments: &StatusArguments) -> u8 {
+    let socket = arguments.which.path();
+    if arguments.health {
+        return match ask(&socket, Method::GET, "/readyz") {
+            Ok(_) => FINE,
+            Err(error) => {
+                eprintln!("{error}");
+                FAILED
+            }
+        };
+    }
+    match ask(&socket, Method::GET, "/api/v1/status") {
+        Ok(text) if arguments.json => print_data(&format!("{text}\n")),
+        Ok(text) => match serde_json::from_str(&text) {
+            Ok(status) => print_data(&describe(&status)),
+            Err(error) => {
+                eprintln!("the gateway's answer cannot be read: {error}");
+                return FAILED;
+            }
+        },
+        Err(error) => {
+            eprintln!("{error}");
+            return FAILED;
+        }
+    }
+    FINE
+}
+
+/// Has the gateway do something, and prints what it says.
+pub(super) fn post(arguments: &SocketArguments, path: &str) -> u8 {
+    match ask(&arguments.path(), Method::POST, path) {
+        Ok(text) => {
+            eprint!("{text}");
+            FINE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            FAILED
+        }
+    }
+}
+
+fn ask(socket: &Path, method: Method, path: &str) -> Result<String, AdminError> {
+    small_runtime().map_err(|error| AdminError::Broken(error.to_string()))?.block_on(admin::call(socket, method, path))
+}
+
+fn describe(status: &Value) -> String {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut text = format!(
+        "gatepost {}, up for {}{}\n{} of {} sessions\n",
+        word(&status["version"]),
+        humantime::format_duration(std::time::Duration::from_secs(status["uptime_seconds"].as_u64().unwrap_or(0))),
+        if status["draining"] == true { ", draining" } else { "" },
+        status["sessions"],
+        status["sessions_limit"],
+    );
+    for listener in status["listeners"].as_array().into_iter().flatten() {
+        for address in listener["addresses"].as_array().into_iter().flatten() {
+            let _ = writeln!(
+                text,
+                "  {:<12} {:<24} {} (tls: {})",
+                word(&listener["name"]),
+                word(address),
+                word(&listener["protocol"]),
+                word(&listener["tls"])
+            );
+        }
+    }
+    for server in status["backends"].as_array().into_iter().flatten() {
+        let state = if server["up"] == true { "up" } else { "down" };
+        let _ = writeln!(
+            text,
+            "  {:<12} {}://{} {state}",
+            word(&server["backend"]),
+            word(&server["protocol"]),
+            word(&server["server"])
+        );
+    }
+    text
+}

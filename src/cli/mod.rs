@@ -1,0 +1,86 @@
+//! The commands.
+
+mod cert;
+mod check;
+mod control;
+pub mod demo;
+mod run;
+mod serving;
+mod source;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// All is well.
+pub(crate) const FINE: u8 = 0;
+/// Something failed while running.
+pub(crate) const FAILED: u8 = 1;
+/// The configuration is refused: a supervisor must not start again on it (EX_CONFIG of sysexits).
+pub(crate) const REFUSED: u8 = 78;
+
+/// TLS, access lists and login limits in front of old plaintext POP3, IMAP and SMTP servers.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost", version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    Run(source::SourceArguments),
+    /// Says everything that is wrong with a configuration, and what to write instead.
+    Check(check::CheckArguments),
+    /// Shows the whole thing on this machine, with a mail server of its own and nothing to set up.
+    Demo(demo::DemoArguments),
+    /// The private CA.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Says what a running gateway is doing.
+    Status(control::StatusArguments),
+    /// Has a running gateway read its configuration, certificates and lists again.
+    Reload(control::SocketArguments),
+    /// Has a running gateway stop accepting and end when its sessions have.
+    Drain(control::SocketArguments),
+    /// Prints the JSON Schema of the configuration, for editors.
+    Schema,
+}
+
+/// Where the configuration is, for commands that talk to a running gateway.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration [default: /etc/gatepost/gatepost.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command on the command line. Human text goes to stderr, data to stdout.
+pub fn main() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Cert(command) => cert::cert(&command),
+        Command::Status(arguments) => control::status(&arguments),
+        Command::Reload(arguments) => control::post(&arguments, "/api/v1/reload"),
+        Command::Drain(arguments) => control::post(&arguments, "/api/v1/drain"),
+        Command::Schema => {
+            print_data(&format!("{:#}\n", crate::config::schema()));
+            FINE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Writes data to stdout. A reader that has seen enough (`| head`) is no failure.
+pub(crate) fn print_data(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// A runtime for a command that talks to the network for a moment.
+pub(crate) fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,83 @@
+//! A gateway between its start and its end: the admin interface, signals, systemd.
+
+use crate::admin;
+use crate::observe::Observe;
+use crate::policy::Policy;
+use crate::server::{Bound, Keeper, Server, Source};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What a gateway is started with, once its sockets are bound and its privileges dropped.
+pub(super) struct Serving {
+    pub(super) policy: Policy,
+    pub(super) bound: Bound,
+    pub(super) observe: Arc<Observe>,
+    /// How many descriptors the process may have.
+    pub(super) descriptors: u64,
+    /// Where the configuration comes from on SIGHUP.
+    pub(super) source: Source,
+}
+
+impl Serving {
+    /// Serves until SIGTERM, SIGINT or a drain over the admin socket, and then until the sessions have ended.
+    pub(super) async fn until_told_to_end(self, when_ready: impl FnOnce()) -> anyhow::Result<()> {
+        let Self { policy, mut bound, observe, descriptors, source } = self;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let socket_path = policy.admin.socket.clone();
+        let admin_socket = bound.admin.take();
+        let (keeper, policy) = tokio::task::spawn_blocking({
+            let observe = Arc::clone(&observe);
+            move || Keeper::open(&policy, observe).map(|keeper| (keeper, policy))
+        })
+        .await??;
+        let server = Server::start(policy, bound, keeper, observe, source, descriptors).await?;
+        let drain = CancellationToken::new();
+        if let Some(socket) = admin_socket {
+            admin::serve_address(Arc::clone(&server), socket, drain.clone())?;
+        }
+        if let Some(path) = &socket_path
+            && let Err(error) = admin::serve_socket(Arc::clone(&server), path, drain.clone()).await
+        {
+            tracing::warn!("no admin socket at {}: {error}", path.display());
+        }
+        notify(&[sd_notify::NotifyState::Ready]);
+        when_ready();
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    // What came of it is an event.
+                    let _ = server.reload().await;
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = drain.cancelled() => break,
+            }
+        }
+        notify(&[sd_notify::NotifyState::Stopping]);
+        let hurry = CancellationToken::new();
+        let second = hurry.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            second.cancel();
+        });
+        server.drain(&hurry).await;
+        if let Some(path) = &socket_path {
+            // It is of no use to anybody any more; a new gateway replaces it if it stays.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+}
+
+/// Tells systemd, where there is one.
+fn notify(states: &[sd_notify::NotifyState]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the configuration comes from: a file, or no file at all.
+
+use crate::config::{self, Environment, Finding, Given};
+use crate::policy::Policy;
+use std::path::{Path, PathBuf};
+
+/// The file that is read when none is named.
+const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
+
+/// Flags that say what to run. A flag goes before the environment, the environment before the file.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SourceArguments {
+    /// The configuration [default: /etc/gatepost/gatepost.yaml, unless a backend is named]
+    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG")]
+    config: Option<PathBuf>,
+    /// Runs without a file, in front of this host's plaintext ports 143, 110 and 25
+    #[arg(long, value_name = "HOST", env = "GATEPOST_BACKEND", conflicts_with = "config")]
+    backend: Option<String>,
+    /// Our name, in greetings and on the certificate
+    #[arg(long, value_name = "NAME", env = "GATEPOST_HOSTNAME")]
+    hostname: Option<String>,
+    /// The certificate chain (PEM)
+    #[arg(long, value_name = "FILE", env = "GATEPOST_CERT", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", env = "GATEPOST_KEY", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Without a file: who may come in (networks and addresses, separated by commas) [default: everyone]
+    #[arg(long, value_name = "CIDR,…", env = "GATEPOST_ALLOW")]
+    allow: Option<String>,
+    /// Where metrics and health are served [default: the configuration's, else 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDRESS", env = "GATEPOST_ADMIN_ADDRESS")]
+    admin_address: Option<String>,
+    /// Without a file: added to each port (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
+    #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET")]
+    port_offset: Option<u16>,
+}
+
+impl SourceArguments {
+    /// Reads the configuration.
+    pub(crate) fn load(&self) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+        let given = Given {
+            backend: self.backend.clone(),
+            hostname: self.hostname.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            allow: self.allow.clone(),
+            admin_address: self.admin_address.clone(),
+            port_offset: self.port_offset,
+        };
+        if self.config.is_none() && self.backend.is_some() {
+            config::without_file(&given)
+        } else {
+            let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT));
+            config::load_with(path, &Environment::of_process(), &given)
+        }
+    }
+}
+
+/// Reads a file, or the default one.
+pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+    config::load(path.unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
+}
+
+/// Prints findings for people.
+pub(crate) fn print_findings(findings: &[Finding]) {
+    for finding in findings {
+        eprintln!("{finding}");
+    }
+}

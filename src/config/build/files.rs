@@ -1,0 +1,200 @@
+//! Files that the configuration names: where they are, and whether the user we become can read them.
+
+use super::super::finding::Place;
+use super::super::report::{Report, Spot};
+use super::super::value::{ListEntry, io_words};
+use crate::policy::access::{AccessList, AddressSet, ListError, ListFile, Purpose};
+use nix::unistd::{self, Gid, Group, Uid, User};
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Looks at files as the user who will read them.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    directory: &'a Path,
+    /// Whom we become, with all groups; `None`: we stay who we are.
+    becomes: Option<(User, Vec<Gid>)>,
+}
+
+impl<'a> Reader<'a> {
+    /// Relative paths begin at `directory`. `user`: `runtime.user`.
+    pub(super) fn new(directory: &'a Path, name: Option<&str>) -> Self {
+        let becomes = name.and_then(user).map(|user| {
+            let all = CString::new(user.name.as_str()).ok().and_then(|name| unistd::getgrouplist(&name, user.gid).ok());
+            let groups = all.unwrap_or_else(|| vec![user.gid]);
+            (user, groups)
+        });
+        Self { directory, becomes }
+    }
+
+    /// Where a path leads.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    /// The path of a file that can be read; what is wrong with it goes into the report.
+    pub(super) fn readable(&self, spot: &Spot, written: &Path, report: &mut Report) -> Option<PathBuf> {
+        let path = self.path(written);
+        match self.why_unreadable(&path) {
+            None => Some(path),
+            Some(why) => {
+                report.error(spot, format_args!("`{}` cannot be read: {why}", written.display()));
+                None
+            }
+        }
+    }
+
+    /// A list from a configuration's entries.
+    pub(super) fn list(
+        &self,
+        spot: &Spot,
+        entries: &[ListEntry],
+        daemons: &Arc<[String]>,
+        purpose: Purpose,
+        report: &mut Report,
+    ) -> Option<AccessList> {
+        if entries.is_empty() {
+            return None;
+        }
+        let (mut networks, mut files) = (Vec::new(), Vec::new());
+        for (index, entry) in entries.iter().enumerate() {
+            match entry {
+                ListEntry::Network(network) => networks.push(*network),
+                ListEntry::File(written) => {
+                    files.extend(self.list_file(&spot.item(index), written, daemons, purpose, report));
+                }
+            }
+        }
+        Some(AccessList::new(AddressSet::from_iter(networks), files))
+    }
+
+    fn list_file(
+        &self,
+        spot: &Spot,
+        written: &Path,
+        daemons: &Arc<[String]>,
+        purpose: Purpose,
+        report: &mut Report,
+    ) -> Option<ListFile> {
+        let path = self.readable(spot, written, report)?;
+        let file = path.display().to_string();
+        match ListFile::open(path, daemons.clone(), purpose) {
+            Ok(list) => return Some(list),
+            Err(ListError::Unreadable(error)) => {
+                report.error(spot, format_args!("`{}` cannot be read: {}", written.display(), io_words(&error)));
+            }
+            Err(ListError::Bad(lines)) => {
+                for bad in lines {
+                    let place = Place { file: file.clone(), line: bad.line, column: 1 };
+                    report.elsewhere(place, bad.message);
+                }
+            }
+        }
+        None
+    }
+
+    fn why_unreadable(&self, path: &Path) -> Option<String> {
+        // Looked at before opening: opening a pipe would wait for its writer.
+        let look = || -> std::io::Result<bool> {
+            let is_file = fs::metadata(path)?.is_file();
+            if is_file {
+                fs::File::open(path)?;
+            }
+            Ok(is_file)
+        };
+        let is_file = match look() {
+            Ok(is_file) => is_file,
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Some(format!("{}, as {}", io_words(&error), ourselves()));
+            }
+            Err(error) => return Some(io_words(&error)),
+        };
+        if !is_file {
+            return Some("it is not a regular file".to_owned());
+        }
+        let (user, groups) = self.becomes.as_ref().filter(|(user, _)| user.uid != Uid::effective())?;
+        let barrier = barrier(path, user.uid, groups)?;
+        Some(format!("runtime.user `{}` has no permission at {}", user.name, barrier.display()))
+    }
+}
+
+/// A user by name or number.
+pub(super) fn user(name: &str) -> Option<User> {
+    match name.parse() {
+        Ok(uid) => User::from_uid(Uid::from_raw(uid)).ok().flatten(),
+        Err(_) => User::from_name(name).ok().flatten(),
+    }
+}
+
+pub(super) fn group_exists(name: &str) -> bool {
+    match name.parse() {
+        Ok(gid) => Group::from_gid(Gid::from_raw(gid)).ok().flatten().is_some(),
+        Err(_) => Group::from_name(name).ok().flatten().is_some(),
+    }
+}
+
+fn ourselves() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| format!("user `{}`", user.name))
+}
+
+/// The first directory on the way that this user may not enter, or the file if it may not be read. From the mode bits:
+/// becoming the user for the attempt would change the whole process.
+fn barrier(path: &Path, uid: Uid, groups: &[Gid]) -> Option<PathBuf> {
+    const READ: u32 = 4;
+    const ENTER: u32 = 1;
+    if uid.is_root() {
+        return None;
+    }
+    let real = fs::canonicalize(path).ok()?;
+    let mut way: Vec<&Path> = real.ancestors().collect();
+    way.reverse();
+    way.into_iter()
+        .find(|step| {
+            let wanted = if *step == real { READ } else { ENTER };
+            fs::metadata(step).is_ok_and(|meta| {
+                let shift = if meta.uid() == uid.as_raw() {
+                    6
+                } else if groups.iter().any(|gid| gid.as_raw() == meta.gid()) {
+                    3
+                } else {
+                    0
+                };
+                meta.mode() >> shift & wanted == 0
+            })
+        })
+        .map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_looked_at_with_the_eyes_of_the_user_we_become() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let directory = fs::canonicalize(dir.path()).expect("a real path");
+        let file = directory.join("key.pem");
+        fs::write(&file, "secret").expect("written");
+        let owner = Uid::from_raw(fs::metadata(&file).expect("there").uid());
+        let stranger = Uid::from_raw(4_000_000);
+        let group = Gid::from_raw(fs::metadata(&file).expect("there").gid());
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mine");
+
+        set(&directory, 0o711);
+        set(&file, 0o640);
+        assert_eq!(barrier(&file, stranger, &[]), Some(file.clone()));
+        assert_eq!(barrier(&file, stranger, &[group]), None);
+        set(&file, 0o604);
+        assert_eq!(barrier(&file, stranger, &[]), None);
+        assert_eq!(barrier(&file, stranger, &[group]), Some(file.clone()), "the group's bits hold for its members");
+        set(&directory, 0o700);
+        assert_eq!(barrier(&file, stranger, &[]), Some(directory.clone()));
+        assert_eq!(barrier(&file, owner, &[]), None);
+        set(&directory, 0o755);
+    }
+}

@@ -1,0 +1,225 @@
+//! Where clients come in.
+
+use super::super::finding::quoted;
+use super::super::nearest::nearest;
+use super::super::report::{Report, Spot};
+use super::super::sections::{self, File};
+use super::super::value::Named;
+use super::backends::{Backends, is_label};
+use super::files::Reader;
+use crate::policy::access::{Access, Purpose};
+use crate::policy::{Backend, Listener};
+use crate::proto::{Service, TlsRule};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A listener as far as it could be made.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) spot: Spot,
+    pub(super) addresses: Vec<SocketAddr>,
+    /// `None`: something is wrong with it, and told.
+    pub(super) listener: Option<Arc<Listener>>,
+}
+
+pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, report: &mut Report) -> Vec<Built> {
+    let spot = Spot::top("listeners");
+    let maker = Maker { file, backends, reader };
+    let make = |written: &Named<sections::Listener>, report: &mut Report| -> Vec<Built> {
+        written.0.iter().map(|(name, section)| maker.listener(name, section, &spot.key(name), report)).collect()
+    };
+    match &file.listeners {
+        Some(written) if !written.0.is_empty() => make(written, report),
+        Some(_) => {
+            let message = "names no listener: leave the key out for the default ones on 993, 995, 465 and 587";
+            report.missing(&spot, message);
+            Vec::new()
+        }
+        None if report.was_written(&spot) => Vec::new(),
+        None => {
+            let mut all = backends.values();
+            let (Some(backend), None) = (all.next(), all.next()) else {
+                if !backends.is_empty() {
+                    let message = "is missing: with more than one backend, say which listener stands in front of which";
+                    report.missing(&spot, message);
+                }
+                return Vec::new();
+            };
+            let mut written = sections::default_listeners(0).unwrap_or_default();
+            written.0.retain(|(_, section)| {
+                let service = section.protocol.and_then(service);
+                backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol()))
+            });
+            make(&written, report)
+        }
+    }
+}
+
+struct Maker<'a> {
+    file: &'a File,
+    backends: &'a Backends,
+    reader: &'a Reader<'a>,
+}
+
+impl Maker<'_> {
+    fn listener(&self, name: &str, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Built {
+        if !is_label(name) {
+            report.error(spot, "a name is made of letters, digits, `-`, `_` and `.`, at most 63");
+        }
+        let addresses: Vec<SocketAddr> = section.address.0.iter().map(|address| address.0).collect();
+        if addresses.is_empty() {
+            report.missing(&spot.key("address"), "is missing: write where to listen, such as \"[::]:993\"");
+        }
+        let tls = match section.tls {
+            sections::TlsRule::Implicit => TlsRule::Implicit,
+            sections::TlsRule::Starttls => TlsRule::StartTls,
+            sections::TlsRule::Optional => TlsRule::Optional,
+            sections::TlsRule::Off => TlsRule::Off,
+        };
+        let service = self.service(section, spot, report);
+        if tls == TlsRule::Off
+            && section.allow.is_empty()
+            && !addresses.iter().all(|address| address.ip().is_loopback())
+        {
+            let message = "`off` lets passwords cross the network in the clear: write optional or starttls, listen on 127.0.0.1 alone, or name under allow who may come in";
+            report.error(&spot.key("tls"), message);
+        }
+        if let Some(service) = service {
+            report_unusual_port(&addresses, service, tls, spot, report);
+        }
+        let backend = self.backend(section, service, spot, report);
+        let daemons = daemons(name, service);
+        let access = Access {
+            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
+            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
+        };
+        let listener = service.zip(backend).map(|(service, backend)| {
+            Arc::new(Listener { name: name.to_owned(), addresses: addresses.clone(), service, tls, backend, access })
+        });
+        Built { spot: spot.clone(), addresses, listener }
+    }
+
+    fn service(&self, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Option<Service> {
+        let Some(written) = section.protocol else {
+            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission or smtp");
+            return None;
+        };
+        let service = service(written)?;
+        let domains = Spot::top("submission").key("accept_domains");
+        if service == Service::Smtp && self.file.submission.accept_domains.is_none() && !report.is_damaged(&domains) {
+            let message = "an smtp listener takes mail from strangers: say under submission.accept_domains for which domains ([] for none)";
+            report.error(&spot.key("protocol"), message);
+        }
+        Some(service)
+    }
+
+    fn backend(
+        &self,
+        section: &sections::Listener,
+        service: Option<Service>,
+        spot: &Spot,
+        report: &mut Report,
+    ) -> Option<Arc<Backend>> {
+        let spot = &spot.key("backend");
+        let (name, backend) = match &section.backend {
+            Some(name) => match self.backends.get_key_value(name) {
+                Some((name, backend)) => (name, backend.as_ref()?),
+                None => {
+                    self.report_unknown(name, spot, report);
+                    return None;
+                }
+            },
+            None => {
+                let mut all = self.backends.iter();
+                match (all.next(), all.next()) {
+                    (Some((name, backend)), None) => (name, backend.as_ref()?),
+                    // That there is no backend is told once, where they are written.
+                    (None, _) => return None,
+                    (Some(_), Some(_)) => {
+                        let names = self.backends.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                        report.missing(spot, format_args!("is missing: there is more than one, write one of {names}"));
+                        return None;
+                    }
+                }
+            }
+        };
+        let protocol = service?.protocol();
+        if !backend.servers.contains_key(&protocol) {
+            if !report.is_damaged(&Spot::top("backends").key(name)) {
+                let protocol = protocol.as_str();
+                let message = format!(
+                    "the backend `{name}` has no {protocol} server: write backends.{name}.{protocol}, or another backend"
+                );
+                report.error(spot, message);
+            }
+            return None;
+        }
+        Some(backend.clone())
+    }
+
+    fn report_unknown(&self, name: &str, spot: &Spot, report: &mut Report) {
+        if report.was_written(&Spot::top("backends").key(name)) {
+            return;
+        }
+        let known = || self.backends.keys().map(String::as_str);
+        let cure = match nearest(name, known()) {
+            Some(near) => format!("`{near}` is meant?"),
+            None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        if !self.backends.is_empty() {
+            report.error(spot, format_args!("there is no backend {}: {cure}", quoted(name)));
+        }
+    }
+}
+
+/// The service by its word; `None` for what is not built.
+fn service(protocol: sections::Protocol) -> Option<Service> {
+    match protocol {
+        sections::Protocol::Imap => Some(Service::Imap),
+        sections::Protocol::Pop3 => Some(Service::Pop3),
+        sections::Protocol::Submission => Some(Service::Submission),
+        sections::Protocol::Smtp => Some(Service::Smtp),
+        sections::Protocol::Https | sections::Protocol::Tcp => None,
+    }
+}
+
+/// What clients expect on the ports that have had a meaning for decades.
+fn report_unusual_port(addresses: &[SocketAddr], service: Service, tls: TlsRule, spot: &Spot, report: &mut Report) {
+    for (index, address) in addresses.iter().enumerate() {
+        let port = address.port();
+        let message = match (port, tls) {
+            (25 | 110 | 143 | 587, TlsRule::Implicit) => {
+                format!("on port {port} clients begin in the clear and `implicit` waits for TLS: starttls is meant?")
+            }
+            (465 | 993 | 995, TlsRule::StartTls | TlsRule::Optional | TlsRule::Off) => {
+                format!(
+                    "on port {port} clients begin with TLS and `{}` begins in the clear: implicit is meant?",
+                    tls.as_str()
+                )
+            }
+            _ => match (port, service) {
+                (143 | 993, Service::Imap) | (110 | 995, Service::Pop3) | (465 | 587, Service::Submission) => continue,
+                // Some networks send their customers' mail over 25, too.
+                (25, Service::Smtp | Service::Submission) => continue,
+                (25 | 110 | 143 | 465 | 587 | 993 | 995, _) => {
+                    format!("port {port} is not where clients look for {}", service.as_str())
+                }
+                _ => continue,
+            },
+        };
+        report.warning(&spot.key("address").item(index), message);
+    }
+}
+
+/// The names that mean us in lists in hosts.allow form, as the programs were called that stood here before.
+fn daemons(name: &str, service: Option<Service>) -> Arc<[String]> {
+    let trade: &[&str] = match service {
+        Some(Service::Imap) => &["imap", "imapd", "imap4d", "imaps", "in.imapd", "imap-login"],
+        Some(Service::Pop3) => {
+            &["pop3", "pop3d", "pop3s", "ipop3d", "in.pop3d", "popa3d", "popper", "in.popper", "qpopper", "pop3-login"]
+        }
+        Some(Service::Submission | Service::Smtp) => &["smtp", "smtpd", "smtps", "in.smtpd", "submission", "sendmail"],
+        None => &[],
+    };
+    ["gatepost", name].iter().chain(trade).map(|name| (*name).to_owned()).collect()
+}

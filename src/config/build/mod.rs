@@ -1,0 +1,225 @@
+//! From the sections to the policy. What the sections' types could not refuse is refused here, all of it at once.
+
+mod auth;
+mod backends;
+mod certificates;
+mod files;
+mod listeners;
+mod overlap;
+mod unbuilt;
+
+use super::expand::Surroundings;
+use super::finding::quoted;
+use super::report::{Report, Spot};
+use super::sections::{self, BareNewline, File, Level, LogFormat, MinVersion};
+use super::value::{ListEntry, Span, is_host_name};
+use crate::policy::{self, Policy};
+use std::time::Duration;
+
+/// Makes the policy, or `None` where the report has an error.
+pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report) -> Option<Policy> {
+    unbuilt::refuse(file, report);
+    let runtime = runtime(&file.runtime, report);
+    let reader = files::Reader::new(around.directory, runtime.user.as_deref());
+    let hostname = hostname(file, report);
+    let backends = backends::build(&file.backends, report);
+    let listeners = listeners::build(file, &backends, &reader, report);
+    let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
+    let admin = admin(&file.admin, &reader, report);
+    overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
+    let policy = Policy {
+        hostname: hostname.unwrap_or_default(),
+        state_dir: around.directory.join(&file.state_dir),
+        listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
+        backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
+        auth: auth::build(&file.auth, report),
+        submission: submission(&file.submission, report),
+        limits: limits(&file.limits, report),
+        timeouts: timeouts(&file.timeouts, report),
+        tls,
+        log: log(&file.log, &reader),
+        admin,
+        runtime,
+    };
+    (!report.has_errors()).then_some(policy)
+}
+
+fn hostname(file: &File, report: &mut Report) -> Option<String> {
+    let Some(written) = &file.hostname else {
+        report.missing(
+            &Spot::top("hostname"),
+            "is missing: write the name that clients connect to, such as mail.example.net",
+        );
+        return None;
+    };
+    let name = written.strip_suffix('.').unwrap_or(written);
+    if is_host_name(name) {
+        return Some(name.to_ascii_lowercase());
+    }
+    let cure = if name.is_ascii() {
+        "write the name that clients connect to, such as mail.example.net"
+    } else {
+        "write its ASCII form, which begins with xn--"
+    };
+    report.error(&Spot::top("hostname"), format_args!("{} is not a host name: {cure}", quoted(written)));
+    None
+}
+
+fn submission(section: &sections::Submission, report: &mut Report) -> policy::Submission {
+    let spot = Spot::top("submission");
+    let mut accept_domains = Vec::new();
+    for (index, domain) in section.accept_domains.iter().flatten().enumerate() {
+        if is_host_name(domain) {
+            accept_domains.push(domain.to_ascii_lowercase());
+        } else {
+            let message = format!("{} is not a domain: write it like example.net", quoted(domain));
+            report.error(&spot.key("accept_domains").item(index), message);
+        }
+    }
+    if section.max_size.0 == 0 {
+        report.error(&spot.key("max_size"), "`0` would refuse every message: write a size such as 50MiB");
+    }
+    policy::Submission {
+        accept_domains: accept_domains.into(),
+        bare_newline: match section.bare_newline {
+            BareNewline::Reject => policy::BareNewline::Reject,
+            BareNewline::Normalize => policy::BareNewline::Normalize,
+        },
+        max_size: section.max_size.0,
+    }
+}
+
+fn limits(section: &sections::Limits, report: &mut Report) -> policy::Limits {
+    let spot = Spot::top("limits");
+    if section.auth_attempts_per_session == 0 {
+        let message = "`0` would end every session before its first login: write 1 or more";
+        report.error(&spot.key("auth_attempts_per_session"), message);
+    }
+    if !(1..=128).contains(&section.ipv6_prefix) {
+        let message =
+            format!("`{}` is not a prefix length: write 1 to 128, 64 for what one customer has", section.ipv6_prefix);
+        report.error(&spot.key("ipv6_prefix"), message);
+    }
+    if section.failure_delay.0 >= Duration::from_secs(60) {
+        let message = "a wrong password would be answered after a minute or more, when clients have given up: write a few seconds";
+        report.error(&spot.key("failure_delay"), message);
+    }
+    let number = |count: usize| (count > 0).then_some(count);
+    policy::Limits {
+        sessions: number(section.sessions).unwrap_or(usize::MAX),
+        sessions_per_ip: number(section.sessions_per_ip),
+        sessions_per_user: number(section.sessions_per_user),
+        connections_per_ip: section.connections_per_ip.0,
+        auth_per_ip: section.auth_per_ip.0,
+        auth_attempts_per_session: section.auth_attempts_per_session,
+        auth_failures_per_ip: section.auth_failures_per_ip.0,
+        auth_failures_per_user: section.auth_failures_per_user.0,
+        ban: section.ban.0,
+        failure_delay: section.failure_delay.0,
+        ipv6_prefix: section.ipv6_prefix,
+        exempt: section
+            .exempt
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| match entry {
+                ListEntry::Network(network) => Some(*network),
+                ListEntry::File(_) => {
+                    report.error(&spot.key("exempt").item(index), "a file cannot stand here: write the networks");
+                    None
+                }
+            })
+            .collect(),
+    }
+}
+
+fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeouts {
+    let mut deadline = |key: &str, span: Span| {
+        if span.0.is_zero() {
+            report.error(
+                &Spot::top("timeouts").key(key),
+                "`0` leaves no time at all, and there is no waiting for ever: write a duration",
+            );
+        }
+        span.0
+    };
+    policy::Timeouts {
+        tls_handshake: deadline("tls_handshake", section.tls_handshake),
+        login: deadline("login", section.login),
+        idle_imap: deadline("idle_imap", section.idle_imap),
+        idle_pop3: deadline("idle_pop3", section.idle_pop3),
+        idle_submission: deadline("idle_submission", section.idle_submission),
+        connect: deadline("connect", section.connect),
+        backend_greeting: deadline("backend_greeting", section.backend_greeting),
+        backend_login: deadline("backend_login", section.backend_login),
+        backend_data_end: deadline("backend_data_end", section.backend_data_end),
+    }
+}
+
+fn tls(
+    section: &sections::Tls,
+    hostname: Option<&str>,
+    reader: &files::Reader<'_>,
+    report: &mut Report,
+) -> policy::Tls {
+    policy::Tls {
+        certificates: certificates::build(&section.certificates, hostname, reader, report),
+        only_1_3: section.min_version == MinVersion::Tls13,
+        session_tickets: section.session_tickets,
+    }
+}
+
+fn log(section: &sections::Log, reader: &files::Reader<'_>) -> policy::Log {
+    policy::Log {
+        level: match section.level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+            Level::Trace => tracing::Level::TRACE,
+        },
+        format: match section.format {
+            LogFormat::Auto => policy::LogFormat::Auto,
+            LogFormat::Text => policy::LogFormat::Text,
+            LogFormat::Json => policy::LogFormat::Json,
+        },
+        auth_log: section.auth_log.as_ref().map(|path| reader.path(path)),
+    }
+}
+
+fn admin(section: &sections::Admin, reader: &files::Reader<'_>, report: &mut Report) -> policy::Admin {
+    // sun_path of unix(7), with the byte that ends it.
+    const LONGEST_SOCKET: usize = 107;
+    let socket = section.socket.as_ref().map(|path| reader.path(path));
+    if let Some(path) = socket.as_ref().filter(|path| path.as_os_str().len() > LONGEST_SOCKET) {
+        let message =
+            format!("the path has {} octets, and a socket's may have {LONGEST_SOCKET}", path.as_os_str().len());
+        report.error(&Spot::top("admin").key("socket"), message);
+    }
+    policy::Admin { address: section.address.map(|address| address.0), socket }
+}
+
+fn runtime(section: &sections::Runtime, report: &mut Report) -> policy::Runtime {
+    const MOST_WORKERS: usize = 1024;
+    let spot = Spot::top("runtime");
+    if let Some(user) = section.user.as_deref().filter(|name| files::user(name).is_none()) {
+        let message = format!("there is no user {} on this host: create it, or write another", quoted(user));
+        report.error(&spot.key("user"), message);
+    }
+    if let Some(group) = section.group.as_deref().filter(|name| !files::group_exists(name)) {
+        let message =
+            format!("there is no group {} on this host: create it, or leave it out for the user's own", quoted(group));
+        report.error(&spot.key("group"), message);
+    }
+    if section.workers > MOST_WORKERS {
+        report.error(
+            &spot.key("workers"),
+            format_args!("`{}` is too many: write at most {MOST_WORKERS}, or 0 for one a core", section.workers),
+        );
+    }
+    policy::Runtime {
+        user: section.user.clone(),
+        group: section.group.clone(),
+        workers: section.workers,
+        drain_timeout: section.drain_timeout.0,
+    }
+}

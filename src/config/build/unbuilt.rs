@@ -1,0 +1,88 @@
+//! Keys of features that are not built. Each is refused unless it says what its absence means: silence about a rule
+//! that is not enforced would be worse than no rule.
+
+use super::super::report::{Report, Spot};
+use super::super::sections::{
+    BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage, StageAction,
+};
+
+/// Reports every key that asks for something that is not there.
+pub(super) fn refuse(file: &File, report: &mut Report) {
+    let mut unless = |off: bool, spot: Spot, cure: &str| {
+        if !off {
+            report.error(&spot, format_args!("not in this version: {cure}"));
+        }
+    };
+    let top = Spot::top;
+    unless(file.routes.is_empty(), top("routes"), "leave it out, or write []");
+    // The value is not shown: a store's address may hold its password.
+    unless(file.store == "memory", top("store"), "write memory, or leave it out");
+
+    let tls = top("tls");
+    unless(file.tls.acme.is_none(), tls.key("acme"), "leave it out, and name the files under certificates");
+    unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
+
+    let auth = top("auth");
+    unless(file.auth.submission == "backend", auth.key("submission"), "write backend, or leave it out");
+    unless(file.auth.pop_before_smtp.is_none(), auth.key("pop_before_smtp"), "leave it out");
+
+    let (plaintext, section) = (top("plaintext"), &file.plaintext);
+    unless(
+        section.stages.iter().all(only_observes),
+        plaintext.key("stages"),
+        "only [{ action: observe }] may stand here",
+    );
+    unless(!section.ratchet, plaintext.key("ratchet"), "write false, or leave it out");
+    unless(section.exempt.is_empty(), plaintext.key("exempt"), "leave it out, or write []");
+    unless(section.help_url.is_none(), plaintext.key("help_url"), "leave it out");
+    unless(section.timezone == "UTC", plaintext.key("timezone"), "write UTC, or leave it out");
+
+    let (submission, section) = (top("submission"), &file.submission);
+    unless(
+        section.require_auth,
+        submission.key("require_auth"),
+        "write true; for mail from strangers there is protocol: smtp",
+    );
+    unless(section.relay_probe != Some(true), submission.key("relay_probe"), "write false, or leave it out");
+    unless(!section.sender_must_match, submission.key("sender_must_match"), "write false, or leave it out");
+    unless(!section.add_received, submission.key("add_received"), "write false, or leave it out");
+
+    let limits = top("limits");
+    unless(file.limits.messages_per_user.0.is_none(), limits.key("messages_per_user"), "write 0, or leave it out");
+    unless(file.limits.recipients_per_user.0.is_none(), limits.key("recipients_per_user"), "write 0, or leave it out");
+    unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
+    unless(file.runtime.sandbox != Some(true), top("runtime").key("sandbox"), "write false, or leave it out");
+
+    for (name, backend) in &file.backends.0 {
+        let spot = top("backends").key(name);
+        let several = [&backend.imap, &backend.pop3, &backend.smtp]
+            .iter()
+            .any(|servers| matches!(servers, Servers::Given(list) if list.len() > 1));
+        unless(
+            backend.balance == Balance::First || !several,
+            spot.key("balance"),
+            "write first, or leave it out: the others are tried when the first is down",
+        );
+        unless(backend.tls == BackendTls::Off, spot.key("tls"), "write off, or leave it out");
+        unless(backend.tls_ca.is_none(), spot.key("tls_ca"), "leave it out");
+        unless(backend.client_address == ClientAddress::Off, spot.key("client_address"), "write off, or leave it out");
+        unless(backend.source.is_empty(), spot.key("source"), "leave it out, or write []");
+        unless(backend.max_sessions == 0, spot.key("max_sessions"), "write 0, or leave it out");
+    }
+    for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {
+        refuse_of_listener(listener, &top("listeners").key(name), &mut unless);
+    }
+}
+
+fn refuse_of_listener(listener: &Listener, spot: &Spot, unless: &mut impl FnMut(bool, Spot, &str)) {
+    let built = !matches!(listener.protocol, Some(Protocol::Https | Protocol::Tcp));
+    unless(built, spot.key("protocol"), "write imap, pop3, submission or smtp");
+    unless(listener.proxy_protocol.is_empty(), spot.key("proxy_protocol"), "leave it out, or write []");
+    unless(listener.trusted_clients.is_empty(), spot.key("trusted_clients"), "leave it out, or write []");
+    let off = listener.client_certificate == ClientCertificate::Off;
+    unless(off, spot.key("client_certificate"), "write off, or leave it out");
+}
+
+fn only_observes(stage: &Stage) -> bool {
+    stage.action == StageAction::Observe && stage.from.is_none() && stage.windows.is_empty() && stage.share.is_none()
+}

@@ -1,0 +1,467 @@
+//! The file as its structs: every key, its type, its default, and the words an editor shows for it.
+//!
+//! The JSON Schema comes from the same structs. What a section may hold together with another is decided in
+//! `build`; keys of features that are not built are here too, so that their refusal can say so.
+
+mod defaults;
+mod forms;
+
+pub(crate) use defaults::default_listeners;
+pub(crate) use forms::{Mechanisms, Servers};
+
+use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, Quota, Size, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    /// Our name in greetings and on the default certificate.
+    pub(crate) hostname: Option<String>,
+    /// Private CA, ACME account, marks; created with mode 0700.
+    pub(crate) state_dir: PathBuf,
+    /// Where clients come in, by a name of yours. Given: replaces the default listeners, which are those on 993, 995,
+    /// 465 (implicit TLS) and 587 (STARTTLS) whose protocol a backend has.
+    pub(crate) listeners: Option<Named<Listener>>,
+    /// The servers behind, by a name of yours.
+    pub(crate) backends: Named<Backend>,
+    /// Which backend a session goes to: the first match wins, else the listener's backend. Not in this version.
+    pub(crate) routes: Vec<Route>,
+    /// Certificates and TLS versions towards clients.
+    pub(crate) tls: Tls,
+    /// Who may log in how.
+    pub(crate) auth: Auth,
+    /// How logins without TLS on `tls: optional` listeners come to an end. Not in this version.
+    pub(crate) plaintext: Plaintext,
+    /// Rules for mail that clients send.
+    pub(crate) submission: Submission,
+    /// Bounds. COUNT/PERIOD is a burst of COUNT, refilled evenly; for failures a sliding window. 0 is no limit.
+    pub(crate) limits: Limits,
+    /// Deadlines. Waiting for the backend is never the client's idle or login time.
+    pub(crate) timeouts: Timeouts,
+    /// Where limits, bans and marks are kept: `memory`. A shared store is not in this version.
+    pub(crate) store: String,
+    /// Where events and messages go.
+    pub(crate) log: Log,
+    /// Metrics, health and control.
+    pub(crate) admin: Admin,
+    /// The process.
+    pub(crate) runtime: Runtime,
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listener {
+    /// One address or a list. "[::]:993" takes IPv4 too, and becomes 0.0.0.0 on a host without IPv6.
+    pub(crate) address: OneOrMany<Address>,
+    /// What it offers. `https` and `tcp` are not in this version.
+    pub(crate) protocol: Option<Protocol>,
+    /// TLS from the first byte (`implicit`), an upgrade before any login (`starttls`), an upgrade and logins without
+    /// it too (`optional`), or none (`off`: only on loopback or with an `allow` list).
+    pub(crate) tls: TlsRule,
+    /// Whom it stands in front of; by default the only backend.
+    pub(crate) backend: Option<String>,
+    /// Who may come in: networks, addresses, or file:PATH (one a line, or hosts.allow form). [] is everyone.
+    pub(crate) allow: Vec<ListEntry>,
+    /// Who may not; looked at first.
+    pub(crate) deny: Vec<ListEntry>,
+    /// Load balancers whose PROXY header is required. Not in this version.
+    pub(crate) proxy_protocol: Vec<ListEntry>,
+    /// Webmail hosts that are believed about the end user's address. Not in this version.
+    pub(crate) trusted_clients: Vec<ListEntry>,
+    /// Whether clients are asked for certificates. Not in this version.
+    pub(crate) client_certificate: ClientCertificate,
+}
+
+/// What a listener offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    Imap,
+    Pop3,
+    Submission,
+    Smtp,
+    Https,
+    Tcp,
+}
+
+/// A listener's rule about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TlsRule {
+    Implicit,
+    Starttls,
+    Optional,
+    Off,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificate {
+    Off,
+    Request,
+    Require,
+}
+
+/// The servers behind.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backend {
+    /// Shorthand for imap, pop3 and smtp on their standard ports 143, 110 and 25; `pop3: null` beside it turns one off.
+    pub(crate) host: Option<Host>,
+    /// HOST:PORT, or a list: several servers.
+    pub(crate) imap: Servers,
+    /// HOST:PORT, or a list: several servers.
+    pub(crate) pop3: Servers,
+    /// HOST:PORT, or a list: several servers.
+    pub(crate) smtp: Servers,
+    /// Which of several servers is taken: `first` that is up. The others are not in this version.
+    pub(crate) balance: Balance,
+    /// TLS towards the backend. Not in this version.
+    pub(crate) tls: BackendTls,
+    /// PEM of the CA to trust there. Not in this version.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// How the backend learns the client's address. Not in this version.
+    pub(crate) client_address: ClientAddress,
+    /// Our addresses to dial from. Not in this version.
+    pub(crate) source: Vec<String>,
+    /// Protects a small old server. Not in this version.
+    pub(crate) max_sessions: usize,
+    /// How often it is asked whether it is well; every 5s while down.
+    pub(crate) health_interval: Span,
+    /// Words in a code-less refusal that mean "not now", not "wrong password".
+    pub(crate) temporary_replies: Vec<String>,
+}
+
+/// Which of several servers is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Balance {
+    First,
+    RoundRobin,
+    LeastSessions,
+    User,
+}
+
+/// TLS towards a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendTls {
+    Off,
+    Starttls,
+    Implicit,
+}
+
+/// How a backend learns the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ClientAddress {
+    Off,
+    ProxyV1,
+    ProxyV2,
+    Xclient,
+    ImapId,
+    Received,
+    Transparent,
+}
+
+/// A rule that chooses a backend. Not in this version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Route {
+    /// A server name that the client asks for.
+    pub(crate) sni: Option<String>,
+    /// A pattern for the user's name.
+    pub(crate) user: Option<String>,
+    /// A map of users.
+    pub(crate) file: Option<PathBuf>,
+    /// An HTTP service that decides.
+    pub(crate) auth_http: Option<String>,
+    /// Where it leads.
+    pub(crate) backend: Option<String>,
+    /// The name to log in with there.
+    pub(crate) login: Option<String>,
+    /// Who may take it.
+    pub(crate) allow: Vec<ListEntry>,
+}
+
+/// Certificates and TLS versions towards clients.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    /// Chosen by SNI from the names in them; no or an unknown SNI: the first. None: the private CA issues one.
+    pub(crate) certificates: Vec<Certificate>,
+    /// Certificates from a public CA. Not in this version.
+    pub(crate) acme: Option<Acme>,
+    /// The oldest version taken.
+    pub(crate) min_version: MinVersion,
+    /// PEM: who signs client certificates. Not in this version.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Whether sessions may be resumed.
+    pub(crate) session_tickets: bool,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Certificate {
+    /// PEM: the server's certificate first, then what signed it.
+    pub(crate) chain: Option<PathBuf>,
+    /// PEM: its private key.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Certificates from a public CA. Not in this version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Acme {
+    /// Whom the CA may write to.
+    pub(crate) contact: Option<String>,
+    /// The names on the certificate.
+    pub(crate) names: Vec<String>,
+    /// The CA's directory.
+    pub(crate) directory: Option<String>,
+}
+
+/// The oldest TLS version taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) enum MinVersion {
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Who may log in how.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// `all`, or a list: PLAIN, LOGIN, CRAM-MD5, APOP, USER, …; the backend's list is the other bound.
+    pub(crate) mechanisms: Mechanisms,
+    /// On `tls: optional` listeners: what may log in without TLS; [] is all that `mechanisms` allows.
+    pub(crate) without_tls: Vec<String>,
+    /// Who checks SMTP AUTH: `backend`. The others are not in this version.
+    pub(crate) submission: String,
+    /// An address that has just logged in over POP or IMAP may submit. Not in this version.
+    pub(crate) pop_before_smtp: Option<PopBeforeSmtp>,
+    /// How long a keyed hash of a password that worked is kept: a formerly good one is a stale device, not an attack.
+    pub(crate) remember_good: Span,
+    /// Many known-good passwords failing at once mean an ill backend: answer "unavailable", punish nobody.
+    pub(crate) outage_guard: bool,
+}
+
+/// An address that has just logged in over POP or IMAP may submit. Not in this version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PopBeforeSmtp {
+    /// For how long.
+    pub(crate) window: Option<Span>,
+}
+
+/// How logins without TLS come to an end. Not in this version.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Plaintext {
+    /// What happens to such a login, by date.
+    pub(crate) stages: Vec<Stage>,
+    /// Once all logins of a user use TLS, one without it is refused.
+    pub(crate) ratchet: bool,
+    /// Who is left in peace.
+    pub(crate) exempt: Vec<Exemption>,
+    /// Named in what a refused or warned client is told.
+    pub(crate) help_url: Option<String>,
+    /// For dates and windows.
+    pub(crate) timezone: String,
+}
+
+/// What happens to a login without TLS from a day on. Not in this version, but for `action: observe`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Stage {
+    /// The day it begins.
+    pub(crate) from: Option<String>,
+    /// What happens.
+    pub(crate) action: StageAction,
+    /// Brownout: when.
+    pub(crate) windows: Vec<String>,
+    /// Brownout: how many of them.
+    pub(crate) share: Option<String>,
+}
+
+/// What happens to a login without TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StageAction {
+    #[default]
+    Observe,
+    Warn,
+    Brownout,
+    Refuse,
+}
+
+/// Who may go on logging in without TLS. Not in this version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Exemption {
+    /// The address.
+    pub(crate) client: Option<ListEntry>,
+    /// The user.
+    pub(crate) user: Option<String>,
+    /// The last day.
+    pub(crate) until: Option<String>,
+    /// Whom to ask.
+    pub(crate) owner: Option<String>,
+    /// Why.
+    pub(crate) reason: Option<String>,
+}
+
+/// Rules for mail that clients send.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Submission {
+    /// Nothing is relayed for a stranger. Cannot be turned off in this version.
+    pub(crate) require_auth: bool,
+    /// Whether the backend is asked at start and daily if it relays for our bare address. Not in this version.
+    pub(crate) relay_probe: Option<bool>,
+    /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none.
+    pub(crate) accept_domains: Option<Vec<String>>,
+    /// MAIL FROM must be the logged-in user's. Not in this version.
+    pub(crate) sender_must_match: bool,
+    /// Adds a Received line. Not in this version.
+    pub(crate) add_received: bool,
+    /// What is done with a CR or LF that stands alone in a message.
+    pub(crate) bare_newline: BareNewline,
+    /// The largest message.
+    pub(crate) max_size: Size,
+}
+
+/// What is done with a CR or LF that stands alone in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BareNewline {
+    Reject,
+    Normalize,
+}
+
+/// Bounds on rates and numbers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Sessions in all; the effective bound is min(this, (descriptors - 256) / 2).
+    pub(crate) sessions: usize,
+    /// Sessions of one address.
+    pub(crate) sessions_per_ip: usize,
+    /// Sessions of one user.
+    pub(crate) sessions_per_user: usize,
+    /// New connections of one address.
+    pub(crate) connections_per_ip: Quota,
+    /// Logins of one address that did not succeed.
+    pub(crate) auth_per_ip: Quota,
+    /// Failed attempts in one session, then goodbye. At least 1.
+    pub(crate) auth_attempts_per_session: u32,
+    /// Distinct (user, password) pairs that failed from one address, before a ban.
+    pub(crate) auth_failures_per_ip: Quota,
+    /// Failures for one user, before passwords from strangers to that user no longer reach the backend.
+    pub(crate) auth_failures_per_user: Quota,
+    /// How long a ban lasts.
+    pub(crate) ban: Span,
+    /// The answer to a failed login leaves no sooner than this after its last byte came.
+    pub(crate) failure_delay: Span,
+    /// Messages of one user. Not in this version.
+    pub(crate) messages_per_user: Quota,
+    /// Recipients of one user. Not in this version.
+    pub(crate) recipients_per_user: Quota,
+    /// An IPv6 client is its network of this length.
+    #[schemars(range(min = 1, max = 128))]
+    pub(crate) ipv6_prefix: u8,
+    /// Addresses without per-address limits and bans; per-user limits still hold.
+    pub(crate) exempt: Vec<ListEntry>,
+}
+
+/// Deadlines.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Timeouts {
+    /// The whole handshake.
+    pub(crate) tls_handshake: Span,
+    /// From the greeting to a login.
+    pub(crate) login: Span,
+    /// Silence in a logged-in IMAP session.
+    pub(crate) idle_imap: Span,
+    /// Silence in a logged-in POP3 session.
+    pub(crate) idle_pop3: Span,
+    /// Silence in a logged-in SMTP session.
+    pub(crate) idle_submission: Span,
+    /// TCP to the backend.
+    pub(crate) connect: Span,
+    /// The backend's greeting; old servers look up names first.
+    pub(crate) backend_greeting: Span,
+    /// The backend's verdict; old servers copy a mailbox at PASS.
+    pub(crate) backend_login: Span,
+    /// The backend's answer to the end of a message (RFC 5321 4.5.3.2.6).
+    pub(crate) backend_data_end: Span,
+}
+
+/// Where events and messages go.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// The least level shown.
+    pub(crate) level: Level,
+    /// Text on a terminal and JSON elsewhere (`auto`), or always one of them.
+    pub(crate) format: LogFormat,
+    /// A file of AUTH events alone, JSON lines; reopened on SIGHUP.
+    pub(crate) auth_log: Option<PathBuf>,
+}
+
+/// The least level shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+/// Metrics, health and control.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    /// /metrics /healthz /readyz; null is none.
+    pub(crate) address: Option<Address>,
+    /// The same and the control API; null is none.
+    pub(crate) socket: Option<PathBuf>,
+    /// Lets the TCP address do what the socket does. Not in this version.
+    pub(crate) token: Option<Hidden>,
+}
+
+/// The process.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Runtime {
+    /// Whom to become after binding.
+    pub(crate) user: Option<String>,
+    /// Which group to become; by default the user's own.
+    pub(crate) group: Option<String>,
+    /// Worker threads; 0 is one a core.
+    pub(crate) workers: usize,
+    /// How long a drain waits for sessions to end.
+    pub(crate) drain_timeout: Span,
+    /// Keeps the process from what it does not need. Not in this version.
+    pub(crate) sandbox: Option<bool>,
+}

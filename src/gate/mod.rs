@@ -1,0 +1,369 @@
+//! May this happen? Asked for each connection, each login and each session; the answer is a [`Refusal`] or nothing.
+//!
+//! The rules are the contract's "Who is punished". Only a verdict on credentials counts against anybody; the same wrong
+//! password again is one mistake, a formerly good one is a stale device; and whatever an attacker does, a customer with
+//! the right password gets in from where they got in before. What is kept of users, addresses and passwords are keyed
+//! hashes ([`crate::store`]), but for the addresses under a ban, which people want to see.
+//!
+//! ```text
+//! connection ─ lists ─ ban ─ connections_per_ip ─ sessions_per_ip ─→ Admission (held for the session)
+//! login ────── ban ─ auth_per_ip ─ auth_failures_per_user ─ lane ──→ Ticket (held until the verdict)
+//!              │ the backend's verdict
+//! outcome ──── outage? ─ stale? ─ repeated? ─ counted ─ ban ───────→ Ruling
+//! ```
+
+mod attempt;
+mod ban;
+mod book;
+mod count;
+mod gateway;
+mod lane;
+mod outage;
+mod place;
+mod user;
+mod verdict;
+
+pub use attempt::{Attempt, FailedReason, Ruling, Verdict};
+pub use ban::Ban;
+pub use count::Held;
+pub use user::User;
+
+use crate::observe::Observe;
+use crate::policy::{Limits, Listener, Policy};
+use crate::proto::Refusal;
+use crate::store::{Found, Store};
+use arc_swap::ArcSwap;
+use ban::Bans;
+use book::Book;
+use count::Counts;
+use gateway::Gateways;
+use ipnet::IpNet;
+use lane::{Lane, Lanes};
+use outage::Outages;
+use place::Place;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An address is a customer's if somebody logged in there within this time.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// The rules, and what is remembered to keep them.
+pub struct Gate {
+    rules: ArcSwap<Rules>,
+    book: Book,
+    observe: Arc<Observe>,
+    sessions_by_net: Arc<Counts<IpNet>>,
+    sessions_by_user: Arc<Counts<User>>,
+    lanes: Arc<Lanes>,
+    bans: Bans,
+    outages: Outages,
+    gateways: Gateways,
+}
+
+/// What the configuration says, as far as it is decided here.
+struct Rules {
+    limits: Limits,
+    remember_good: Duration,
+    outage_guard: bool,
+}
+
+impl Rules {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            limits: policy.limits.clone(),
+            remember_good: policy.auth.remember_good,
+            outage_guard: policy.auth.outage_guard,
+        }
+    }
+
+    /// How long a place stays one "where that user logged in before".
+    fn place_memory(&self) -> Duration {
+        self.remember_good.max(WEEK)
+    }
+}
+
+/// A connection that was let in; dropped when it has ended.
+#[derive(Debug)]
+#[must_use = "the session counts as over when this is dropped"]
+pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Option<Held<IpNet>>);
+
+/// Leave to bring one attempt to the backend; handed back with the verdict. Dropped without one, the attempt counts as
+/// never made, so the verdict is to be waited for even when the client has gone.
+#[derive(Debug)]
+#[must_use = "hand it back with the verdict"]
+pub struct Ticket(#[expect(dead_code, reason = "held for its drop")] Vec<Lane>);
+
+/// A user's session; dropped when it has ended.
+pub type UserSession = Held<User>;
+
+impl Gate {
+    /// A gate with these rules. Reads the host's default gateways.
+    pub fn new(policy: &Policy, store: Store, observe: Arc<Observe>) -> Self {
+        Self::with_gateways(policy, store, observe, Gateways::of_host())
+    }
+
+    /// The same on a host with these default gateways.
+    pub fn behind(policy: &Policy, store: Store, observe: Arc<Observe>, gateways: Vec<IpAddr>) -> Self {
+        Self::with_gateways(policy, store, observe, Gateways::fixed(gateways))
+    }
+
+    fn with_gateways(policy: &Policy, store: Store, observe: Arc<Observe>, gateways: Gateways) -> Self {
+        Self {
+            rules: ArcSwap::from_pointee(Rules::of(policy)),
+            book: Book::new(store),
+            observe,
+            sessions_by_net: Arc::default(),
+            sessions_by_user: Arc::default(),
+            lanes: Arc::default(),
+            bans: Bans::default(),
+            outages: Outages::default(),
+            gateways,
+        }
+    }
+
+    /// Goes on with other rules; counters and bans stay.
+    pub fn reload(&self, policy: &Policy) {
+        self.rules.store(Arc::new(Rules::of(policy)));
+        self.gateways.reread();
+    }
+
+    /// Whether a connection may come in. Decided at once, with what this process knows itself.
+    ///
+    /// # Errors
+    /// The list, the ban, the rate or the number of sessions that says no, asked in this order.
+    pub fn connection(&self, listener: &Listener, client: IpAddr) -> Result<Admission, Refusal> {
+        listener.access.check(client)?;
+        let rules = self.rules.load();
+        let place = Place::of(client, &rules.limits);
+        if place.exempt {
+            return Ok(Admission(None));
+        }
+        if place.nets().any(|net| self.bans.holds(net).is_some_and(|ban| ban.closed)) {
+            return Err(Refusal::Banned);
+        }
+        if let Some(rate) = rules.limits.connections_per_ip
+            && !self.book.connect(&place, rate)
+        {
+            return Err(Refusal::RateLimited);
+        }
+        let held = self.sessions_by_net.enter(place.own, rules.limits.sessions_per_ip);
+        held.map(|held| Admission(Some(held))).ok_or(Refusal::TooManySessions)
+    }
+
+    /// Whether an attempt may reach the backend; asked before it is dialled. Where the user is not known yet, the address
+    /// alone is judged, and [`Gate::named`] is asked once the user is.
+    ///
+    /// From one address only so many strangers' attempts are under way at once as there may be failures: the rest wait
+    /// here for the verdicts, so that a thousand connections are no way around the count.
+    ///
+    /// # Errors
+    /// [`Refusal::Banned`] or [`Refusal::RateLimited`], which a client hears as "temporary".
+    pub async fn login(&self, attempt: &Attempt<'_>) -> Result<Ticket, Refusal> {
+        let rules = self.rules.load_full();
+        let place = Place::of(attempt.client, &rules.limits);
+        let standing = self.standing(&rules, &place, attempt).await;
+        self.may_try(&rules, &place, attempt, &standing).await?;
+        let lanes = self.lanes(&rules, &place, &standing).await;
+        if !lanes.is_empty() {
+            // The verdicts that were waited for may have changed the answer.
+            self.may_try(&rules, &place, attempt, &standing).await?;
+        }
+        self.may_guess(&rules, &place, attempt, &standing).await?;
+        Ok(Ticket(lanes))
+    }
+
+    /// Asked again when a mechanism that is passed through has named the user, before the response is forwarded.
+    ///
+    /// # Errors
+    /// As for [`Gate::login`].
+    pub async fn named(&self, attempt: &Attempt<'_>) -> Result<(), Refusal> {
+        let rules = self.rules.load_full();
+        let place = Place::of(attempt.client, &rules.limits);
+        let standing = self.standing(&rules, &place, attempt).await;
+        self.may_try(&rules, &place, attempt, &standing).await?;
+        self.may_guess(&rules, &place, attempt, &standing).await
+    }
+
+    /// The end of an attempt, whatever it was. For a refusal of the gate's own there is no ticket and nothing to report.
+    pub async fn outcome(&self, ticket: Ticket, attempt: &Attempt<'_>, verdict: Verdict) -> Ruling {
+        let rules = self.rules.load_full();
+        let place = Place::of(attempt.client, &rules.limits);
+        let ruling = match verdict {
+            Verdict::Accepted => {
+                self.accepted(&rules, &place, attempt).await;
+                Ruling::Accepted
+            }
+            Verdict::Rejected => self.rejected(&rules, &place, attempt).await,
+            Verdict::NoVerdict => Ruling::NoVerdict,
+            Verdict::Refused => {
+                self.charge(&rules, &place).await;
+                Ruling::NoVerdict
+            }
+        };
+        drop(ticket);
+        ruling
+    }
+
+    /// An attempt refused by the front half before the gate was asked (mechanism, syntax, TLS required): it counts as a
+    /// login that did not succeed.
+    pub async fn denied(&self, client: IpAddr) {
+        let rules = self.rules.load_full();
+        self.charge(&rules, &Place::of(client, &rules.limits)).await;
+    }
+
+    /// A place for a session of a user who has logged in.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManySessions`].
+    pub fn user_session(&self, user: &User) -> Result<UserSession, Refusal> {
+        let limit = self.rules.load().limits.sessions_per_user;
+        self.sessions_by_user.enter(user.clone(), limit).ok_or(Refusal::TooManySessions)
+    }
+
+    /// The ban an address is under.
+    pub fn banned(&self, client: IpAddr) -> Option<Ban> {
+        let place = Place::of(client, &self.rules.load().limits);
+        place.nets().find_map(|net| self.bans.holds(net))
+    }
+
+    /// All bans that hold, the next to end first.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.bans.all()
+    }
+
+    /// Bans an address (its network, for IPv6) for `limits.ban` by hand. Users seen good there still get in.
+    pub async fn ban(&self, client: IpAddr) {
+        let rules = self.rules.load_full();
+        let place = Place::of(client, &rules.limits);
+        self.add_ban(place.own, rules.limits.ban, "by hand".to_owned()).await;
+    }
+
+    /// Lifts every ban an address is under and forgets its failures. `false`: there was none.
+    pub async fn unban(&self, client: IpAddr) -> bool {
+        let place = Place::of(client, &self.rules.load_full().limits);
+        let mut lifted = false;
+        for net in place.nets() {
+            self.book.forgive(net).await;
+            if let Some(ban) = self.bans.lift(net) {
+                lifted = true;
+                self.ban_ended(&ban, "lifted by hand");
+            }
+        }
+        lifted
+    }
+
+    /// Ends bans whose time is over and drops what has run out. To be called about once a minute.
+    pub fn sweep(&self) {
+        for ban in self.bans.expire() {
+            self.ban_ended(&ban, "its time is over");
+        }
+        self.book.sweep();
+    }
+
+    async fn may_try(
+        &self,
+        rules: &Rules,
+        place: &Place,
+        attempt: &Attempt<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        if !place.exempt {
+            for net in place.nets() {
+                let Some(ban) = self.bans.holds(net) else { continue };
+                let spared = match attempt.user {
+                    Some(user) => self.book.was_at(user, net, WEEK).await,
+                    None => !ban.closed,
+                };
+                if !spared {
+                    return Err(Refusal::Banned);
+                }
+            }
+            if let Some(rate) = rules.limits.auth_per_ip
+                && !self.book.may_fail(place, rate).await
+                && !standing.is_at_home()
+            {
+                return Err(Refusal::RateLimited);
+            }
+        }
+        if let (Some(limit), Some(user)) = (rules.limits.auth_failures_per_user, attempt.user)
+            && self.book.is_under_attack(user, limit).await
+            && !standing.is_known()
+        {
+            self.charge(rules, place).await;
+            return Err(Refusal::RateLimited);
+        }
+        Ok(())
+    }
+
+    /// A user whom a ban spares may still be guessed at by whom the ban is for. So there, what is not a password known to
+    /// have worked gets half as many tries as an address has failures, and then one at a time as they refill.
+    async fn may_guess(
+        &self,
+        rules: &Rules,
+        place: &Place,
+        attempt: &Attempt<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let (Some(user), Some(limit)) = (attempt.user, rules.limits.auth_failures_per_ip) else { return Ok(()) };
+        let banned = !place.exempt && place.nets().any(|net| self.bans.holds(net).is_some());
+        if banned && !standing.is_proven() && !self.book.may_guess(user, place, limit).await {
+            return Err(Refusal::RateLimited);
+        }
+        Ok(())
+    }
+
+    /// All of it is looked up, whatever the first answer: it takes the same time for everybody.
+    async fn standing(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) -> Standing {
+        let Some(user) = attempt.user else { return Standing::default() };
+        Standing {
+            here_this_week: self.book.was_at(user, place.own, WEEK).await,
+            here_before: self.book.was_at(user, place.own, rules.place_memory()).await,
+            password: self.book.remembered(user, attempt.password, rules.remember_good).await,
+        }
+    }
+
+    /// Waits for a lane of the address, and for IPv6 of the wider network too. Whose word is proven needs none.
+    async fn lanes(&self, rules: &Rules, place: &Place, standing: &Standing) -> Vec<Lane> {
+        let Some(limit) = rules.limits.auth_failures_per_ip.filter(|_| !place.exempt) else { return Vec::new() };
+        if standing.is_proven() || self.hides_many(place).await {
+            return Vec::new();
+        }
+        let mut lanes = Vec::with_capacity(2);
+        for net in place.nets() {
+            lanes.push(self.lanes.enter(net, place.allowance(net, limit)).await);
+        }
+        lanes
+    }
+}
+
+/// What speaks for an attempt.
+#[derive(Debug, Default)]
+struct Standing {
+    /// The user logged in at this address within a week.
+    here_this_week: bool,
+    /// The user logged in at this address, as far back as is remembered.
+    here_before: bool,
+    /// The password worked for the user.
+    password: Option<Found>,
+}
+
+impl Standing {
+    /// Nothing that a neighbour does stops this.
+    fn is_at_home(&self) -> bool {
+        self.here_this_week && self.password.is_some_and(|found| found.latest)
+    }
+
+    /// No guess.
+    fn is_proven(&self) -> bool {
+        self.here_this_week && self.password.is_some()
+    }
+
+    /// Worth the backend's time while everybody guesses at the user.
+    fn is_known(&self) -> bool {
+        self.here_before || self.password.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

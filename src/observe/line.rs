@@ -1,0 +1,278 @@
+//! How an event or a message looks as a line: an object for machines, or text that a person can follow on a terminal.
+
+use super::event::{Event, safe};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+use time::macros::format_description;
+use tracing::Level;
+
+use crate::policy::LogFormat;
+
+/// How lines look, decided once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// One object a line.
+    Json,
+    /// For people, in colour or without.
+    Text {
+        /// ANSI colour.
+        color: bool,
+    },
+}
+
+impl Style {
+    /// The style for standard output: `auto` is text on a terminal; colour stands only there, and never under `NO_COLOR`.
+    pub fn for_stdout(format: LogFormat) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        match format {
+            LogFormat::Json => Style::Json,
+            LogFormat::Auto if !terminal => Style::Json,
+            LogFormat::Text | LogFormat::Auto => {
+                let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                Style::Text { color: terminal && !forbidden }
+            }
+        }
+    }
+
+    /// The event as a line, its line end included.
+    pub(super) fn event(self, at: SystemTime, event: &Event) -> Vec<u8> {
+        match self {
+            Style::Json => json(at, event.event.level(), event),
+            Style::Text { color } => {
+                let mut text = String::with_capacity(160);
+                begin(&mut text, color, at, event.event.level(), event.event.as_str());
+                columns(&mut text, event);
+                end(text)
+            }
+        }
+    }
+
+    /// A message of the program about itself as a line.
+    pub(super) fn message(
+        self,
+        at: SystemTime,
+        level: Level,
+        message: &str,
+        fields: &[(&'static str, String)],
+    ) -> Vec<u8> {
+        match self {
+            Style::Json => json(at, level, &Message { message, fields }),
+            Style::Text { color } => {
+                let mut text = String::with_capacity(120);
+                begin(&mut text, color, at, level, &level.as_str().to_ascii_lowercase());
+                text.push_str(&safe(message, MAX_MESSAGE));
+                for (name, value) in fields {
+                    let _ = write!(text, " {name}={}", safe(value, MAX_MESSAGE));
+                }
+                end(text)
+            }
+        }
+    }
+}
+
+/// The longest message or value of a message's field.
+const MAX_MESSAGE: usize = 4096;
+
+/// One object: `time` and `level`, then what is said.
+fn json(at: SystemTime, level: Level, body: &impl Serialize) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Line<'a, T> {
+        time: String,
+        level: &'a str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let level = level.as_str().to_ascii_lowercase();
+    let line = Line { time: rfc3339(at), level: &level, body };
+    let mut bytes = Vec::with_capacity(320);
+    // Writing plain data with string keys into memory cannot fail; an empty line would be the trace if it did.
+    if serde_json::to_writer(&mut bytes, &line).is_err() {
+        bytes.clear();
+    }
+    bytes.push(b'\n');
+    bytes
+}
+
+struct Message<'a> {
+    message: &'a str,
+    fields: &'a [(&'static str, String)],
+}
+
+impl Serialize for Message<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("message", &safe(self.message, MAX_MESSAGE))?;
+        for (at, (name, value)) in self.fields.iter().enumerate() {
+            let taken = matches!(*name, "time" | "level" | "message" | "event")
+                || self.fields[..at].iter().any(|(earlier, _)| earlier == name);
+            if !taken {
+                map.serialize_entry(name, &safe(value, MAX_MESSAGE))?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// `2027-03-01T09:00:00.123Z`.
+pub(super) fn rfc3339(at: SystemTime) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from(at).format(&format).unwrap_or_default()
+}
+
+/// Time and what it is about, in columns: `09:00:00.123 auth.failed        `.
+fn begin(text: &mut String, color: bool, at: SystemTime, level: Level, name: &str) {
+    let format = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");
+    let time = OffsetDateTime::from(at).format(&format).unwrap_or_default();
+    let paint = match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG | Level::TRACE => "\x1b[2m",
+    };
+    let _ = if color {
+        write!(text, "\x1b[2m{time}\x1b[0m {paint}{name:<19}\x1b[0m ")
+    } else {
+        write!(text, "{time} {name:<19} ")
+    };
+}
+
+/// Who, where from and why, then what else there is to know.
+fn columns(text: &mut String, event: &Event) {
+    if event.listener.is_some() || event.client_ip.is_some() {
+        let client = event.client_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let _ = write!(text, "{:<11} {client:<15} ", safe(event.listener.as_deref().unwrap_or("-"), 255));
+    }
+    if let Some(user) = &event.user {
+        let _ = write!(text, "{:<16} ", safe(user, 255));
+    }
+    let mut more = Vec::new();
+    if let Some(reason) = &event.reason {
+        more.push(safe(reason, 255).into_owned());
+    }
+    if let Some(login) = &event.login {
+        more.push(format!("as {}", safe(login, 255)));
+    }
+    if let Some(mechanism) = &event.mechanism {
+        more.push(mechanism.to_string());
+    }
+    match &event.tls {
+        Some(tls) => more.push(tls.version.to_owned()),
+        None if event.event.is_auth() => more.push("no TLS".to_owned()),
+        None => {}
+    }
+    match (&event.backend, &event.server) {
+        (Some(backend), Some(server)) => more.push(format!("{} at {}", safe(backend, 255), safe(server, 300))),
+        (Some(one), None) | (None, Some(one)) => more.push(safe(one, 300).into_owned()),
+        (None, None) => {}
+    }
+    if let Some(duration) = event.duration {
+        let whole = std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        more.push(humantime::format_duration(whole).to_string());
+    }
+    if let (Some(inwards), Some(outwards)) = (event.bytes_in, event.bytes_out) {
+        more.push(format!("{inwards} bytes in, {outwards} out"));
+    }
+    if let Some(messages) = event.messages {
+        more.push(format!("{messages} messages"));
+    }
+    if let Some(from) = &event.from {
+        more.push(format!("from <{}>", safe(from, 1024)));
+    }
+    if let Some(recipients) = event.recipients {
+        more.push(format!("to {recipients}"));
+    }
+    if let Some(size) = event.size {
+        more.push(format!("{size} bytes"));
+    }
+    if let Some(count) = event.count {
+        more.push(format!("{count} times"));
+    }
+    text.push_str(&more.join(", "));
+    if let Some(reply) = &event.reply {
+        let _ = write!(text, " \"{}\"", safe(reply, 1024));
+    }
+    if let Some(detail) = &event.detail {
+        let _ = write!(text, " {}", safe(detail, 2048));
+    }
+}
+
+fn end(mut text: String) -> Vec<u8> {
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::event::{Kind, SessionId};
+    use crate::proto::Mechanism;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn failed(user: &str) -> Event {
+        let mut event = Event::new(Kind::AuthFailed);
+        event.session = Some(SessionId(7));
+        event.listener = Some("imaps".into());
+        event.client_ip = Some([192, 0, 2, 7].into());
+        event.user = Some(user.into());
+        event.reason = Some("bad_credentials".into());
+        event.mechanism = Some(Mechanism::PLAIN);
+        event.duration = Some(Duration::from_micros(45_678));
+        event
+    }
+
+    fn at() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_803_891_600_007)
+    }
+
+    #[test]
+    fn an_object_begins_with_time_and_level() {
+        let line = String::from_utf8(Style::Json.event(at(), &failed("alice"))).expect("UTF-8");
+        assert!(
+            line.starts_with(r#"{"time":"2027-03-01T09:00:00.007Z","level":"warn","event":"auth.failed","session":"#),
+            "{line}"
+        );
+        assert!(line.ends_with("\"duration_ms\":45}\n"), "{line}");
+    }
+
+    #[test]
+    fn a_person_reads_who_where_from_and_why() {
+        let line = String::from_utf8(Style::Text { color: false }.event(at(), &failed("alice"))).expect("UTF-8");
+        assert_eq!(
+            line,
+            "09:00:00.007 auth.failed         imaps       192.0.2.7       alice            bad_credentials, PLAIN, no TLS, 45ms\n"
+        );
+        let line = String::from_utf8(Style::Text { color: true }.event(at(), &failed("alice"))).expect("UTF-8");
+        assert!(line.contains("\x1b[33mauth.failed"), "{line}");
+    }
+
+    #[test]
+    fn a_message_keeps_its_fields_and_none_overwrites_time_or_level() {
+        let fields = [("address", "[::]:993".to_owned()), ("level", "x".to_owned()), ("address", "y".to_owned())];
+        let line = Style::Json.message(at(), Level::INFO, "listening", &fields);
+        let expected =
+            r#"{"time":"2027-03-01T09:00:00.007Z","level":"info","message":"listening","address":"[::]:993"}"#;
+        assert_eq!(String::from_utf8(line).expect("UTF-8"), format!("{expected}\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn one_event_is_one_line_whatever_a_name_holds(name in any::<String>()) {
+            for style in [Style::Json, Style::Text { color: false }] {
+                let line = String::from_utf8(style.event(at(), &failed(&name))).expect("UTF-8");
+                prop_assert_eq!(line.chars().filter(|c| c.is_control()).count(), 1);
+                prop_assert!(line.ends_with('\n'));
+                let message = String::from_utf8(style.message(at(), Level::INFO, &name, &[("x", name.clone())])).expect("UTF-8");
+                prop_assert_eq!(message.chars().filter(|c| c.is_control()).count(), 1);
+            }
+            let line = Style::Json.event(at(), &failed(&name));
+            let value: serde_json::Value = serde_json::from_slice(&line).expect("valid JSON");
+            prop_assert_eq!(&value["event"], "auth.failed");
+            prop_assert!(value["user"].as_str().is_some_and(|user| user.len() <= 255));
+        }
+    }
+}

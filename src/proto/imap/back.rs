@@ -1,0 +1,420 @@
+//! The client half: greeting, capabilities, and a login brought to what the backend offers.
+
+use super::reply::{is_temporary, parse, word};
+use super::{Literal, capability};
+use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
+use crate::proto::sasl::{Script, Way, decode, encode};
+use crate::proto::{
+    Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Mechanism, Protocol, Reply, Secret,
+    UserName,
+};
+use bytes::{Buf, BufMut, BytesMut};
+use std::collections::VecDeque;
+
+/// The most octets a backend may say before an answer is complete.
+const MAX_ANSWER: usize = 64 * 1024;
+/// The most lines that may say the greeting is still to come.
+const MAX_WAITING: u32 = 8;
+/// The longest string that is sent quoted: a server of any age takes a line of this length.
+const MAX_QUOTED: usize = 256;
+
+/// IMAP towards a backend, from its greeting to its verdict.
+#[derive(Debug)]
+pub struct ImapBack {
+    settings: BackSettings,
+    state: State,
+    capabilities: Capabilities,
+    /// What it said of its capabilities since the last command.
+    heard: Option<Vec<String>>,
+    lines: LineReader,
+    /// The rest of an untagged response that holds a literal.
+    literal: Option<Rest>,
+    /// Octets since the last command of ours.
+    octets: usize,
+    tag: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting {
+        waited: u32,
+    },
+    /// CAPABILITY was asked.
+    Asking,
+    /// A login may be sent.
+    Idle,
+    Login(Attempt),
+    /// Logged in: the rest belongs to the session.
+    Session,
+    /// LOGOUT was sent.
+    Leaving,
+}
+
+/// What is still to be said for a login.
+#[derive(Debug)]
+enum Attempt {
+    /// LOGIN: what stands behind each literal's announcement.
+    Command { parts: VecDeque<Secret<Vec<u8>>> },
+    /// AUTHENTICATE, and how many responses the credentials make that have not been sent.
+    Sasl { script: Script, owed: usize },
+    /// `*` was sent.
+    Broken,
+}
+
+/// Octets of a literal to pass over, and then the rest of its line.
+#[derive(Debug)]
+struct Rest {
+    octets: usize,
+}
+
+impl ImapBack {
+    /// A back half for a connection that has just been made.
+    pub fn new(settings: BackSettings) -> Self {
+        Self {
+            settings,
+            state: State::Greeting { waited: 0 },
+            capabilities: Capabilities::default(),
+            heard: None,
+            lines: LineReader::default(),
+            literal: None,
+            octets: 0,
+            tag: 0,
+        }
+    }
+}
+
+impl Back for ImapBack {
+    fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+        loop {
+            match self.state {
+                State::Session => return Ok(BackStep::More),
+                State::Leaving => {
+                    input.clear();
+                    return Ok(BackStep::More);
+                }
+                // Not a line of IMAP begins otherwise; what speaks first and never ends a line is not waited for.
+                State::Greeting { .. } if input.first().is_some_and(|&first| first != b'*') => {
+                    return Err(garbage(input));
+                }
+                _ => {}
+            }
+            let Some(line) = self.line(input)? else { return Ok(BackStep::More) };
+            let step = match self.state {
+                State::Greeting { waited } => self.greeting(waited, &line, input, out)?,
+                State::Idle => return Err(turned_away(&line).unwrap_or(BackFault::Unsolicited)),
+                _ => self.response(&line, input, out)?,
+            };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault> {
+        let no_way = || BackFault::NoWayIn(login.mechanism.to_string());
+        let way = Way::choose(login, &self.capabilities).ok_or_else(no_way)?;
+        let attempt = match (&way, &login.credentials) {
+            (Way::Command, Credentials::Password { user, password, .. }) => {
+                self.login_command(user, password.declassify(), out)
+            }
+            (Way::Sasl(mechanism), credentials) => self.authenticate(mechanism, credentials, out),
+            (Way::Command | Way::Apop, _) => return Err(no_way()),
+        };
+        self.state = State::Login(attempt);
+        Ok(())
+    }
+
+    fn respond(&mut self, response: &[u8], out: &mut BytesMut) {
+        if let State::Login(Attempt::Sasl { owed, .. }) = &mut self.state {
+            *owed = owed.saturating_sub(1);
+        }
+        self.octets = 0;
+        encode(response, out);
+        out.put_slice(b"\r\n");
+    }
+
+    fn quit(&mut self, out: &mut BytesMut) {
+        self.command("LOGOUT", out);
+        out.put_slice(b"\r\n");
+        self.state = State::Leaving;
+    }
+}
+
+impl ImapBack {
+    /// Takes the next line that is to be understood: none of what belongs to a literal of an untagged response.
+    fn line(&mut self, input: &mut BytesMut) -> Result<Option<Line>, BackFault> {
+        loop {
+            if let Some(rest) = &mut self.literal {
+                let now = rest.octets.min(input.len());
+                input.advance(now);
+                rest.octets -= now;
+                if rest.octets > 0 {
+                    return Ok(None);
+                }
+            }
+            let before = input.len();
+            let line = self.lines.next(input, MAX_COMMAND);
+            match &line {
+                // A reader that has dropped the octets of an unfinished line has found it past the bound.
+                None if input.len() < before => return Err(BackFault::TooLarge),
+                None => return Ok(None),
+                Some(Line::TooLong) => return Err(BackFault::TooLarge),
+                Some(Line::Whole { bytes, .. }) => {
+                    self.octets = self.octets.saturating_add(bytes.len() + 2);
+                    let literal = Literal::at_end_of(bytes).map(|literal| literal.size);
+                    let literal =
+                        literal.filter(|_| self.literal.is_some() || self.answers() && may_hold_literal(bytes));
+                    let within = self.literal.is_some();
+                    self.octets = self.octets.saturating_add(literal.unwrap_or(0));
+                    if self.octets > MAX_ANSWER {
+                        return Err(BackFault::TooLarge);
+                    }
+                    self.literal = literal.map(|octets| Rest { octets });
+                    if !within && self.literal.is_none() {
+                        return Ok(line);
+                    }
+                }
+            }
+        }
+    }
+
+    fn greeting(
+        &mut self,
+        waited: u32,
+        line: &Line,
+        input: &BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<Option<BackStep>, BackFault> {
+        let text = bytes_of(line);
+        let (star, rest) = word(text);
+        let (status, rest) = word(rest);
+        let is = |name: &[u8]| star == b"*" && status.eq_ignore_ascii_case(name);
+        if is(b"PREAUTH") {
+            return Err(BackFault::Preauth);
+        }
+        if is(b"BYE") || is(b"NO") || is(b"BAD") {
+            return Err(BackFault::TurnedAway(parse(rest).to_line()));
+        }
+        if !is(b"OK") {
+            return Err(garbage(text));
+        }
+        let reply = parse(rest);
+        // Dovecot: "Waiting for authentication process to respond..", and the greeting itself when it has.
+        if waited < MAX_WAITING && reply.text.starts_with("Waiting for authentication") {
+            self.state = State::Greeting { waited: waited + 1 };
+            return Ok(None);
+        }
+        if !input.is_empty() {
+            return Err(BackFault::Unsolicited);
+        }
+        match reply.capabilities {
+            Some(atoms) => Ok(Some(self.ready(capability::understand(atoms)))),
+            None => {
+                self.command("CAPABILITY", out);
+                out.put_slice(b"\r\n");
+                self.state = State::Asking;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A line in answer to a command of ours.
+    fn response(&mut self, line: &Line, input: &BytesMut, out: &mut BytesMut) -> Result<Option<BackStep>, BackFault> {
+        let text = bytes_of(line);
+        let (first, rest) = word(text);
+        if first == b"*" {
+            let (name, atoms) = word(rest);
+            if name.eq_ignore_ascii_case(b"CAPABILITY") {
+                self.heard = Some(capability::parse(atoms));
+            }
+            return turned_away(line).map_or(Ok(None), Err);
+        }
+        if first == b"+" {
+            return self.continuation(rest, text, out);
+        }
+        if first != format!("g{}", self.tag).as_bytes() {
+            return Err(self.no_answer(text));
+        }
+        let (status, rest) = word(rest);
+        let mut reply = parse(rest);
+        reply.capabilities = reply.capabilities.or_else(|| self.heard.take());
+        let attempt = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Login(attempt) => attempt,
+            _ => return self.asked(status, reply, input).map(Some),
+        };
+        self.verdict(&attempt, status, reply).map(Some)
+    }
+
+    /// The answer to CAPABILITY. A server too old for the command still knows LOGIN.
+    fn asked(&mut self, status: &[u8], reply: Reply, input: &BytesMut) -> Result<BackStep, BackFault> {
+        if !input.is_empty() {
+            return Err(BackFault::Unsolicited);
+        }
+        let known = reply.capabilities.filter(|_| status.eq_ignore_ascii_case(b"OK")).map(capability::understand);
+        Ok(self.ready(known.unwrap_or_else(|| Capabilities::minimum(Protocol::Imap))))
+    }
+
+    fn ready(&mut self, capabilities: Capabilities) -> BackStep {
+        self.state = State::Idle;
+        self.capabilities = capabilities.clone();
+        BackStep::Ready(capabilities)
+    }
+
+    fn verdict(&mut self, attempt: &Attempt, status: &[u8], reply: Reply) -> Result<BackStep, BackFault> {
+        if matches!(attempt, Attempt::Broken) {
+            return Ok(BackStep::Unavailable(reply));
+        }
+        if status.eq_ignore_ascii_case(b"OK") {
+            // Nobody gets a session for credentials that were not said.
+            return if attempt.is_said() {
+                self.state = State::Session;
+                Ok(BackStep::Accepted(reply))
+            } else {
+                Err(no_answer_to_a_login())
+            };
+        }
+        if !status.eq_ignore_ascii_case(b"NO") {
+            return Err(no_answer_to_a_login());
+        }
+        if is_temporary(&reply, &self.settings) {
+            Ok(BackStep::Unavailable(reply))
+        } else {
+            Ok(BackStep::Rejected(reply))
+        }
+    }
+
+    fn continuation(
+        &mut self,
+        challenge: &[u8],
+        line: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<Option<BackStep>, BackFault> {
+        let State::Login(attempt) = &mut self.state else { return Err(garbage(line)) };
+        match attempt {
+            Attempt::Command { parts } => {
+                let part = parts.pop_front().ok_or_else(no_answer_to_a_login)?;
+                out.put_slice(part.declassify());
+            }
+            Attempt::Sasl { script, owed } => {
+                if script.answer(out) {
+                    *owed = owed.saturating_sub(1);
+                } else if script.passes_through() {
+                    let challenge = decode(challenge).map_err(|_| no_answer_to_a_login())?;
+                    return Ok(Some(BackStep::Challenge(challenge.declassify().clone())));
+                } else {
+                    // It asks for more than the mechanism has.
+                    out.put_slice(b"*\r\n");
+                    *attempt = Attempt::Broken;
+                }
+            }
+            Attempt::Broken => return Err(no_answer_to_a_login()),
+        }
+        Ok(None)
+    }
+
+    fn login_command(&mut self, user: &UserName, password: &[u8], out: &mut BytesMut) -> Attempt {
+        self.command("LOGIN", out);
+        let mut parts = VecDeque::new();
+        // The octets before the first literal go out at once, each later part when its `+` has come.
+        let mut part = Vec::with_capacity(user.as_bytes().len() + password.len() + 32);
+        for (string, end) in [(user.as_bytes(), &b""[..]), (password, b"\r\n")] {
+            if is_quotable(string) {
+                part.extend_from_slice(b" \"");
+                part.extend_from_slice(string);
+                part.extend_from_slice(b"\"");
+            } else {
+                part.extend_from_slice(format!(" {{{}}}\r\n", string.len()).as_bytes());
+                parts.push_back(Secret::new(part));
+                part = Vec::with_capacity(string.len() + password.len() + 32);
+                part.extend_from_slice(string);
+            }
+            part.extend_from_slice(end);
+        }
+        parts.push_back(Secret::new(part));
+        if let Some(first) = parts.pop_front() {
+            out.put_slice(first.declassify());
+        }
+        Attempt::Command { parts }
+    }
+
+    fn authenticate(&mut self, mechanism: &Mechanism, credentials: &Credentials, out: &mut BytesMut) -> Attempt {
+        self.command("AUTHENTICATE", out);
+        out.put_slice(format!(" {mechanism}").as_bytes());
+        let mut script = Script::new(mechanism, credentials);
+        let mut owed = if script.passes_through() || *mechanism != Mechanism::LOGIN { 1 } else { 2 };
+        if self.capabilities.has("SASL-IR") {
+            let before = out.len();
+            script.initial(mechanism, out);
+            owed -= usize::from(out.len() > before);
+        }
+        out.put_slice(b"\r\n");
+        Attempt::Sasl { script, owed }
+    }
+
+    /// Whether what it says now is in answer to a command of ours.
+    fn answers(&self) -> bool {
+        matches!(self.state, State::Asking | State::Login(_))
+    }
+
+    /// A line that is no answer. One that was said to a login is not quoted: old servers repeat a command they do not
+    /// understand, and this one holds a password.
+    fn no_answer(&self, line: &[u8]) -> BackFault {
+        match self.state {
+            State::Login(_) => no_answer_to_a_login(),
+            _ => garbage(line),
+        }
+    }
+
+    /// Begins a command, without its line end.
+    fn command(&mut self, name: &str, out: &mut BytesMut) {
+        self.tag = self.tag.wrapping_add(1);
+        self.octets = 0;
+        self.heard = None;
+        out.put_slice(format!("g{} {name}", self.tag).as_bytes());
+    }
+}
+
+impl Attempt {
+    /// Whether all that makes the credentials has been sent.
+    fn is_said(&self) -> bool {
+        match self {
+            Attempt::Command { parts } => parts.is_empty(),
+            Attempt::Sasl { owed, .. } => *owed == 0,
+            Attempt::Broken => false,
+        }
+    }
+}
+
+/// Whether a string may stand between quotes in front of any server. Servers disagree about escapes, so what would
+/// need one goes as a literal.
+fn is_quotable(string: &[u8]) -> bool {
+    string.len() <= MAX_QUOTED && string.iter().all(|&b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
+}
+
+/// Whether an announcement at the line's end is one: the text of a status response may end in braces too.
+fn may_hold_literal(line: &[u8]) -> bool {
+    let (star, rest) = word(line);
+    let (name, _) = word(rest);
+    star == b"*" && ![&b"OK"[..], b"NO", b"BAD", b"BYE", b"PREAUTH"].iter().any(|s| name.eq_ignore_ascii_case(s))
+}
+
+fn turned_away(line: &Line) -> Option<BackFault> {
+    let (star, rest) = word(bytes_of(line));
+    let (status, rest) = word(rest);
+    (star == b"*" && status.eq_ignore_ascii_case(b"BYE")).then(|| BackFault::TurnedAway(parse(rest).to_line()))
+}
+
+fn garbage(line: &[u8]) -> BackFault {
+    BackFault::Garbage("IMAP", printable(&line[..line.len().min(64)], 64))
+}
+
+fn no_answer_to_a_login() -> BackFault {
+    BackFault::Garbage("IMAP", "what it says to a login is neither OK, NO nor a challenge".to_owned())
+}
+
+fn bytes_of(line: &Line) -> &[u8] {
+    match line {
+        Line::Whole { bytes, .. } => bytes,
+        Line::TooLong => &[],
+    }
+}

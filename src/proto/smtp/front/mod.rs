@@ -1,0 +1,532 @@
+//! The server half: everything a client may say before it is logged in, or before a stranger's first MAIL.
+
+mod auth;
+
+use auth::challenge_line;
+
+use super::capability::shown_extensions;
+use super::command::{Flaw, Mail, Verb, client_name};
+use super::words;
+use crate::proto::line::{Line, LineReader, MAX_COMMAND, MAX_SASL, check};
+use crate::proto::sasl::Exchange;
+use crate::proto::{
+    Answer, Capabilities, Front, FrontSettings, MAX_ERRORS, Mechanism, Refusal, Service, Step, TlsRule, Violation,
+};
+use bytes::BytesMut;
+use zeroize::Zeroize as _;
+
+/// Lines past the bound that are answered; the next one ends the connection.
+const MAX_LONG_LINES: u32 = 2;
+/// EHLOs before a login: each is answered with a list, so that they are bounded on their own.
+const MAX_HELLOS: u32 = 20;
+
+/// Speaks SMTP and submission to a client until the engine takes over. See the module for its states.
+#[derive(Debug)]
+pub struct SmtpFront {
+    settings: FrontSettings,
+    capabilities: Capabilities,
+    lines: LineReader,
+    tls_active: bool,
+    state: State,
+    /// The name in the last EHLO or HELO.
+    helo: Option<String>,
+    /// Something was heard on this connection: what comes next is no first byte.
+    heard: bool,
+    errors: u32,
+    long_lines: u32,
+    hellos: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Command,
+    /// The next line is a response of an authentication exchange.
+    Response(Exchange),
+    /// The engine decides about a login; a challenge may follow.
+    Deciding(Exchange),
+    /// The engine decides about a stranger's MAIL, which still stands in the input.
+    DecidingMail,
+    /// That MAIL was answered: the line is to be dropped.
+    MailAnswered,
+    /// The go-ahead for TLS was given, or nothing more is to be said.
+    Silent,
+}
+
+impl SmtpFront {
+    /// A front for one connection.
+    pub fn new(settings: FrontSettings) -> Self {
+        Self {
+            tls_active: settings.tls == TlsRule::Implicit,
+            settings,
+            capabilities: Capabilities::default(),
+            lines: LineReader::default(),
+            state: State::Command,
+            helo: None,
+            heard: false,
+            errors: 0,
+            long_lines: 0,
+            hellos: 0,
+        }
+    }
+}
+
+impl Front for SmtpFront {
+    fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
+        self.capabilities = capabilities.clone();
+        words::line(&format!("220 {} ESMTP", self.settings.hostname), out);
+    }
+
+    fn turn_away(&mut self, refusal: Refusal, out: &mut BytesMut) {
+        self.state = State::Silent;
+        words::line(words::refusal(refusal), out);
+    }
+
+    fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
+        loop {
+            let bound = match &self.state {
+                State::Deciding(_) | State::DecidingMail | State::Silent => return Ok(Step::More),
+                State::Response(_) => MAX_SASL,
+                // RFC 4954 section 4: the bound of a response counts for the initial one in the command too.
+                _ if input.len() >= 4 && input[..4].eq_ignore_ascii_case(b"AUTH") => MAX_SASL,
+                State::Command | State::MailAnswered => MAX_COMMAND,
+            };
+            if !self.heard && !self.tls_active && begins_like_tls(input)? {
+                return Ok(Step::More);
+            }
+            let Some(line) = self.lines.next(input, bound) else { return Ok(Step::More) };
+            self.heard = true;
+            let step = match (line, std::mem::replace(&mut self.state, State::Command)) {
+                (_, State::MailAnswered) => None,
+                (Line::TooLong, state) => Some(self.too_long(state, out)?),
+                (Line::Whole { mut bytes, bare_lf }, State::Response(exchange)) => {
+                    let step = self.response(exchange, &bytes, bare_lf, out)?;
+                    bytes.zeroize();
+                    Some(step)
+                }
+                (Line::Whole { bytes, bare_lf }, _) => self.command(bytes, bare_lf, input, out)?,
+            };
+            match step {
+                None | Some(Step::More) => {}
+                Some(step) => return Ok(step),
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: Answer<'_>, out: &mut BytesMut) {
+        let (state, exchange) = match std::mem::replace(&mut self.state, State::Silent) {
+            State::Deciding(exchange) => (State::Command, Some(exchange)),
+            State::DecidingMail | State::MailAnswered => (State::MailAnswered, None),
+            state => (state, None),
+        };
+        let about_mail = matches!(state, State::MailAnswered);
+        let (text, state) = match (answer, exchange) {
+            (Answer::Challenge(challenge), Some(exchange)) => {
+                self.state = State::Response(exchange);
+                return challenge_line(challenge, out);
+            }
+            // A stranger's MAIL that may go on, too: it is the follower's to answer.
+            (Answer::Accepted(_), None) => return,
+            (Answer::Accepted(_), Some(_)) => (words::LOGGED_IN, State::Silent),
+            (Answer::Rejected(_), _) => (words::WRONG_PASSWORD, state),
+            (Answer::Unavailable(_) | Answer::Challenge(_), _) if about_mail => (words::MAIL_UNAVAILABLE, state),
+            (Answer::Unavailable(_) | Answer::Challenge(_), _) => (words::LOGIN_UNAVAILABLE, state),
+            (Answer::Refused(refusal), _) => (words::refusal(refusal), state),
+            (Answer::Goodbye(goodbye), _) => (words::goodbye(goodbye), State::Silent),
+        };
+        // After a goodbye (RFC 5321 section 3.8) nothing pipelined may still be answered.
+        self.state = if text.starts_with("421") { State::Silent } else { state };
+        words::line(text, out);
+    }
+
+    fn secured(&mut self, capabilities: &Capabilities) {
+        self.capabilities = capabilities.clone();
+        self.lines.reset();
+        self.tls_active = true;
+        self.state = State::Command;
+        self.helo = None;
+    }
+
+    fn helo(&self) -> Option<&str> {
+        self.helo.as_deref()
+    }
+}
+
+impl SmtpFront {
+    /// `None`: answered, or nothing to answer.
+    fn command(
+        &mut self,
+        mut line: BytesMut,
+        bare_lf: bool,
+        input: &mut BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<Option<Step>, Violation> {
+        let (verb, argument) = Verb::split(&line);
+        if verb == Verb::Http {
+            return Err(Violation::Http);
+        }
+        if check(&line, bare_lf).is_err() {
+            return self.complain(words::BAD_LINE_END, out).map(Some);
+        }
+        let starttls_first = !self.tls_active
+            && self.settings.service == Service::Submission
+            && self.settings.tls == TlsRule::StartTls
+            && !matches!(
+                verb,
+                Verb::Noop | Verb::Ehlo | Verb::Helo | Verb::Rset | Verb::StartTls | Verb::Quit | Verb::Auth
+            );
+        if starttls_first {
+            return self.complain(words::STARTTLS_FIRST, out).map(Some);
+        }
+        let text = match verb {
+            Verb::Ehlo | Verb::Helo => return self.hello(verb, argument, out).map(Some),
+            Verb::Noop | Verb::Rset => words::OK,
+            Verb::Help => words::HELP,
+            Verb::Vrfy => words::CANNOT_VERIFY,
+            Verb::Quit => {
+                words::line(words::BYE, out);
+                self.state = State::Silent;
+                return Ok(Some(Step::Leave));
+            }
+            Verb::StartTls => return self.starttls(argument, input, out).map(Some),
+            Verb::Auth => {
+                let step = self.auth(argument, out);
+                line.zeroize();
+                return step.map(Some);
+            }
+            Verb::Mail if self.settings.service == Service::Smtp => return self.mail(line, input, out).map(Some),
+            verb => return self.complain(self.refusal_of(verb), out).map(Some),
+        };
+        words::line(text, out);
+        Ok(None)
+    }
+
+    /// What is said to a command that is not for anybody, or not before a login.
+    fn refusal_of(&self, verb: Verb) -> &'static str {
+        match (verb, self.settings.service) {
+            (Verb::Mail | Verb::Rcpt | Verb::Data, Service::Submission) => words::LOGIN_FIRST,
+            (Verb::Mail | Verb::Rcpt | Verb::Data, _) => words::MAIL_FIRST,
+            (Verb::NotHere, _) => words::NO_SUCH_COMMAND,
+            (Verb::NotForYou, _) => words::NOT_FOR_YOU,
+            _ => words::NO_COMMAND,
+        }
+    }
+
+    fn hello(&mut self, verb: Verb, argument: &[u8], out: &mut BytesMut) -> Result<Step, Violation> {
+        let Some(name) = client_name(argument) else { return self.complain(words::BAD_NAME, out) };
+        self.hellos += 1;
+        if self.hellos > MAX_HELLOS {
+            return self.complain(words::TOO_MANY_HELLOS, out);
+        }
+        self.helo = Some(name);
+        let mut extensions = Vec::new();
+        if verb == Verb::Ehlo {
+            extensions = shown_extensions(&self.capabilities, self.settings.max_message);
+            if self.settings.tls.offers_upgrade() && !self.tls_active {
+                extensions.push("STARTTLS".to_owned());
+            }
+            let mechanisms = self.capabilities.shown(&self.settings, self.tls_active);
+            if !mechanisms.is_empty() {
+                let names: Vec<&str> = mechanisms.iter().map(Mechanism::as_str).collect();
+                extensions.push(format!("AUTH {}", names.join(" ")));
+            }
+        }
+        words::extensions(&self.settings.hostname, &extensions, out);
+        Ok(Step::More)
+    }
+
+    fn starttls(&mut self, argument: &[u8], input: &BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
+        if self.tls_active {
+            return self.complain(words::TLS_ALREADY, out);
+        }
+        if !self.settings.tls.offers_upgrade() {
+            return self.complain(words::NO_SUCH_COMMAND, out);
+        }
+        if !argument.is_empty() {
+            return self.complain(words::NO_ARGUMENT_HERE, out);
+        }
+        self.state = State::Silent;
+        if !input.is_empty() {
+            return Err(Violation::PipelinedStartTls);
+        }
+        words::line(words::GO_AHEAD_FOR_TLS, out);
+        Ok(Step::StartTls)
+    }
+
+    /// A stranger's MAIL: reported with its line put back, so that the follower reads the session from there. One that
+    /// cannot be read is answered here, without a backend being dialled for it. Each counts as an error, since it comes
+    /// again only if it was refused: a client that never takes no for an answer would have us dial without end.
+    fn mail(&mut self, line: BytesMut, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
+        if self.helo.is_none() {
+            return self.complain(words::HELLO_FIRST, out);
+        }
+        let (_, argument) = Verb::split(&line);
+        match Mail::parse(argument) {
+            Err(Flaw::Path) => self.complain(words::BAD_SENDER, out),
+            Err(Flaw::Parameter) => self.complain(words::BAD_ARGUMENT, out),
+            Ok(_) if self.errors >= MAX_ERRORS => self.complain(words::MAIL_UNAVAILABLE, out),
+            Ok(_) => {
+                self.errors += 1;
+                let behind = std::mem::replace(input, line);
+                input.extend_from_slice(b"\r\n");
+                input.extend_from_slice(&behind);
+                self.state = State::DecidingMail;
+                Ok(Step::Mail)
+            }
+        }
+    }
+
+    /// A response past the bound ends its exchange as well.
+    fn too_long(&mut self, state: State, out: &mut BytesMut) -> Result<Step, Violation> {
+        self.long_lines += 1;
+        if self.long_lines > MAX_LONG_LINES {
+            self.state = State::Silent;
+            words::line(words::TOO_MANY_LONG_LINES, out);
+            return Err(Violation::TooLarge);
+        }
+        match state {
+            State::Response(exchange) => {
+                let step = Step::Denied { refusal: Refusal::TooLarge, mechanism: exchange.mechanism().clone() };
+                self.deny(words::TOO_LONG, step, out)
+            }
+            _ => self.complain(words::TOO_LONG, out),
+        }
+    }
+
+    fn complain(&mut self, text: &str, out: &mut BytesMut) -> Result<Step, Violation> {
+        self.deny(text, Step::More, out)
+    }
+
+    /// Answers what is no command, malformed or out of place, and counts it.
+    fn deny(&mut self, text: &str, step: Step, out: &mut BytesMut) -> Result<Step, Violation> {
+        self.errors += 1;
+        if self.errors > MAX_ERRORS {
+            self.state = State::Silent;
+            words::line(words::TOO_MANY_ERRORS, out);
+            return Err(Violation::TooManyErrors);
+        }
+        words::line(text, out);
+        Ok(step)
+    }
+}
+
+/// Whether the first bytes could be a TLS record: one that is, is an error, and a single byte cannot tell yet.
+fn begins_like_tls(input: &[u8]) -> Result<bool, Violation> {
+    match input {
+        [0x16] => Ok(true),
+        [0x16, 3, ..] => Err(Violation::TlsOnPlaintextPort),
+        _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Goodbye, Mechanisms, Reply};
+    use proptest::prelude::*;
+
+    fn settings(service: Service, tls: TlsRule) -> FrontSettings {
+        FrontSettings {
+            hostname: "mail.example.net".to_owned(),
+            service,
+            tls,
+            mechanisms: Mechanisms::All,
+            without_tls: Mechanisms::All,
+            user_first: false,
+            max_message: 1000,
+        }
+    }
+
+    fn greeted(service: Service, tls: TlsRule) -> SmtpFront {
+        let mut front = SmtpFront::new(settings(service, tls));
+        let lines = ["SIZE 500", "AUTH PLAIN LOGIN CRAM-MD5 GSSAPI SCRAM-SHA-256-PLUS"].map(str::to_owned).to_vec();
+        let names = ["PLAIN", "LOGIN", "CRAM-MD5", "GSSAPI", "SCRAM-SHA-256-PLUS"];
+        let mechanisms = names.iter().filter_map(|name| Mechanism::parse(name.as_bytes())).collect();
+        let known = Capabilities { lines, mechanisms, ..Capabilities::default() };
+        front.greet(&known, &mut BytesMut::new());
+        front
+    }
+
+    /// Feeds pieces, answers every login with no; what was written, and the steps as `= Step`.
+    fn play(front: &mut SmtpFront, pieces: &[&[u8]]) -> Vec<String> {
+        let (mut input, mut seen) = (BytesMut::new(), Vec::new());
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            loop {
+                let mut out = BytesMut::new();
+                let step = front.next(&mut input, &mut out);
+                seen.extend(String::from_utf8_lossy(&out).lines().map(str::to_owned));
+                out.clear();
+                match step {
+                    Ok(Step::More) => break,
+                    Ok(Step::Login(login)) => {
+                        seen.push(format!("= Login {}", login.user().map(|user| user.display()).unwrap_or_default()));
+                        front.answer(Answer::Rejected(&Reply::default()), &mut out);
+                    }
+                    Ok(Step::Mail) => {
+                        assert!(input.starts_with(b"MAIL "));
+                        seen.push("= Mail".to_owned());
+                        front.answer(Answer::Unavailable(None), &mut out);
+                    }
+                    Ok(step) => seen.push(format!("= {step:?}")),
+                    Err(violation) => {
+                        seen.push(format!("= {violation:?}"));
+                        return seen;
+                    }
+                }
+                seen.extend(String::from_utf8_lossy(&out).lines().map(str::to_owned));
+            }
+        }
+        seen
+    }
+
+    fn codes(seen: &[String]) -> Vec<&str> {
+        seen.iter().map(|line| if line.starts_with('=') { line } else { line.get(..9).unwrap_or(line) }).collect()
+    }
+
+    #[test]
+    fn mechanisms_are_shown_where_they_may_be_used() {
+        let last = |service, tls| play(&mut greeted(service, tls), &[b"EHLO pc\r\n"]).pop();
+        let all = Some("250 AUTH PLAIN LOGIN CRAM-MD5".to_owned());
+        assert_eq!(last(Service::Submission, TlsRule::Implicit), all);
+        assert_eq!(last(Service::Submission, TlsRule::Optional), all);
+        assert_eq!(last(Service::Submission, TlsRule::StartTls), Some("250 STARTTLS".to_owned()));
+        assert_eq!(last(Service::Smtp, TlsRule::StartTls), Some("250 STARTTLS".to_owned()));
+        assert_eq!(last(Service::Smtp, TlsRule::Off), all);
+    }
+
+    #[test]
+    fn a_mechanism_kept_for_tls_is_refused_in_the_clear_and_taken_behind_starttls() {
+        let mut front = greeted(Service::Submission, TlsRule::Optional);
+        front.settings.without_tls = Mechanisms::Only(vec![Mechanism::CRAM_MD5]);
+        let seen = play(&mut front, &[b"AUTH PLAIN AGpvZQB4\r\n"]);
+        assert_eq!(codes(&seen), ["538 5.7.1", "= Denied { refusal: TlsRequired, mechanism: Mechanism(\"PLAIN\") }"]);
+        let known = front.capabilities.clone();
+        front.secured(&known);
+        assert_eq!(codes(&play(&mut front, &[b"AUTH PLAIN AGpvZQB4\r\n"])), ["= Login joe", "535 5.7.8"]);
+    }
+
+    #[test]
+    fn what_is_no_smtp_is_recognized_by_its_first_bytes() {
+        let cases: &[(&[&[u8]], &[&str])] = &[
+            (&[b"\x16\x03\x01\x02\x00"], &["= TlsOnPlaintextPort"]),
+            (&[b"\x16", b"\x03"], &["= TlsOnPlaintextPort"]),
+            (&[b"\x16x\r\n"], &["500 5.5.1"]),
+            (&[b"NOOP\r\n\x16\x03\r\n"], &["250 2.0.0", "500 5.5.1"]),
+            (&[b"GET / HTTP/1.1\r\n"], &["= Http"]),
+            (&[b"post /", b" HTTP/1.1\r\nMAIL FROM:<>\r\n"], &["= Http"]),
+        ];
+        for (pieces, expected) in cases {
+            assert_eq!(codes(&play(&mut greeted(Service::Smtp, TlsRule::Optional), pieces)), *expected);
+        }
+    }
+
+    #[test]
+    fn no_answer_of_the_engine_is_without_words() {
+        for (answer, code) in [
+            (Answer::Accepted(&Reply::default()), "235 2.7.0 "),
+            (Answer::Rejected(&Reply::default()), "535 5.7.8 "),
+            (Answer::Unavailable(None), "454 4.7.0 "),
+            (Answer::Refused(Refusal::RateLimited), "421 4.7.0 "),
+            (Answer::Refused(Refusal::Denied), "554 5.7.1 "),
+            (Answer::Goodbye(Goodbye::ShuttingDown), "421 4.3.2 "),
+            (Answer::Goodbye(Goodbye::Timeout), "421 4.4.2 "),
+            (Answer::Goodbye(Goodbye::BackendLost), "421 4.3.0 "),
+        ] {
+            let (mut front, mut out) = (greeted(Service::Submission, TlsRule::Implicit), BytesMut::new());
+            let mut input = BytesMut::from("AUTH PLAIN AGpvZQB4\r\nNOOP\r\n");
+            assert!(matches!(front.next(&mut input, &mut out), Ok(Step::Login(_))));
+            assert!(matches!(front.next(&mut input, &mut out), Ok(Step::More)), "nothing before the answer");
+            front.answer(answer, &mut out);
+            assert!(out.starts_with(code.as_bytes()), "{out:?}");
+        }
+        let mut out = BytesMut::new();
+        greeted(Service::Smtp, TlsRule::StartTls).turn_away(Refusal::NotAllowed, &mut out);
+        assert_eq!(&out[..], b"554 5.7.1 Access denied\r\n");
+    }
+
+    #[test]
+    fn a_mail_that_was_answered_is_not_read_again() {
+        let mut front = greeted(Service::Smtp, TlsRule::StartTls);
+        let seen = play(&mut front, &[b"HELO mx\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nMAIL FROM:<>\r\nNOOP\r\n"]);
+        let expected = ["250 mail.", "= Mail", "451 4.3.0", "503 5.5.1", "= Mail", "451 4.3.0", "250 2.0.0"];
+        assert_eq!(codes(&seen), expected);
+        assert_eq!(front.helo(), Some("mx"));
+    }
+
+    #[test]
+    fn a_session_of_errors_ends() {
+        let line = [b"WHAT\r\n".as_slice(); MAX_ERRORS as usize + 5].concat();
+        let seen = play(&mut greeted(Service::Submission, TlsRule::Implicit), &[&line]);
+        assert_eq!(seen.len(), MAX_ERRORS as usize + 2);
+        assert_eq!(codes(&seen)[MAX_ERRORS as usize..], ["421 4.7.0", "= TooManyErrors"]);
+        let mail = [b"HELO a\r\n".as_slice(), &b"MAIL FROM:<>\r\n".repeat(50)].concat();
+        let seen = play(&mut greeted(Service::Smtp, TlsRule::Off), &[&mail]);
+        assert_eq!(seen.iter().filter(|step| *step == "= Mail").count(), MAX_ERRORS as usize);
+        assert_eq!(seen.last().map(String::as_str), Some("= TooManyErrors"));
+        let hello = [b"EHLO a\r\n".as_slice(); 2000].concat();
+        assert_eq!(
+            play(&mut greeted(Service::Smtp, TlsRule::Off), &[&hello]).pop().as_deref(),
+            Some("= TooManyErrors")
+        );
+    }
+
+    #[test]
+    fn the_third_line_past_the_bound_ends_the_session() {
+        let long = [&[b'x'; MAX_COMMAND + 1][..], b"\r\n"].concat();
+        let seen = play(&mut greeted(Service::Submission, TlsRule::Implicit), &[&long, &long, &long]);
+        assert_eq!(codes(&seen), ["500 5.5.2", "500 5.5.2", "421 4.7.0", "= TooLarge"]);
+    }
+
+    #[test]
+    fn a_response_may_be_longer_than_a_command() {
+        let token = |length: usize| format!("AUTH PLAIN {}\r\n", "A".repeat(length));
+        let answers = |line: &str| {
+            let seen = play(&mut greeted(Service::Submission, TlsRule::Implicit), &[line.as_bytes()]);
+            codes(&seen).first().map(ToString::to_string)
+        };
+        assert_eq!(answers(&token(12_000)).as_deref(), Some("501 5.5.2"), "too many fields, but read");
+        assert_eq!(answers(&token(13_000)).as_deref(), Some("500 5.5.2"));
+        let mut front = greeted(Service::Submission, TlsRule::Implicit);
+        let seen = play(&mut front, &[b"AUTH PLAIN\r\n", &[b'A'; MAX_SASL + 1], b"\r\nNOOP\r\n"]);
+        let denied = "= Denied { refusal: TooLarge, mechanism: Mechanism(\"PLAIN\") }";
+        assert_eq!(codes(&seen), ["334 ", "500 5.5.2", denied, "250 2.0.0"]);
+    }
+
+    fn session() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            Just("EHLO pc\r\n"),
+            Just("NOOP\r\n"),
+            Just("NOOP\n"),
+            Just("RSET\r\n"),
+            Just("AUTH PLAIN AGpvZQB4\r\n"),
+            Just("AUTH LOGIN\r\n"),
+            Just("am9l\r\n"),
+            Just("*\r\n"),
+            Just("MAIL FROM:<a@b>\r\n"),
+            Just("WHAT\r\n"),
+            Just("a\rb\r\n"),
+            Just("RCPT TO:<a@b>\r\n"),
+            Just("QUIT\r\n"),
+        ];
+        proptest::collection::vec(line, 0..12).prop_map(|lines| lines.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_steps(text in session(), cuts in proptest::collection::vec(1usize..20, 0..40)) {
+            let whole = play(&mut greeted(Service::Smtp, TlsRule::Optional), &[&text]);
+            let (mut pieces, mut rest, mut cuts) = (Vec::new(), &text[..], cuts.into_iter());
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+                pieces.push(piece);
+                rest = tail;
+            }
+            prop_assert_eq!(play(&mut greeted(Service::Smtp, TlsRule::Optional), &pieces), whole);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            play(&mut greeted(Service::Submission, TlsRule::StartTls), &[&bytes]);
+        }
+    }
+}

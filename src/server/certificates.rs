@@ -1,0 +1,176 @@
+//! The certificates in service: read at start, looked at from time to time, each change an event.
+
+use crate::observe::{Event, Kind, Observe};
+use crate::policy::Policy;
+use crate::tls::{
+    CertificateFiles, ChainFinding, Change, Identity, MinVersion, Name, PrivateCa, SETTLING, ServerTls, Settings,
+    Severity, Source, Watched,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Keeps what TLS shows. Everything here blocks on the disk.
+pub struct Keeper {
+    watched: Watched,
+    tls: ServerTls,
+    observe: Arc<Observe>,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The private CA cannot be made or read.
+    #[error(transparent)]
+    PrivateCa(#[from] crate::tls::CaError),
+    /// The host name is none that a certificate can be for.
+    #[error("hostname: {0}")]
+    Name(#[from] crate::tls::InvalidName),
+    /// What is wrong with the files.
+    #[error("{}", lines(.0))]
+    Findings(Vec<ChainFinding>),
+    /// The system gives no random numbers, or the like.
+    #[error("TLS cannot begin: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+fn lines(findings: &[ChainFinding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Keeper {
+    /// Reads the policy's certificates, or has the private CA issue one for the host name. An expired one is
+    /// served (clients will say so, and mail goes on), and told.
+    ///
+    /// # Errors
+    /// [`CertificateError`] when there is nothing to serve.
+    pub fn open(policy: &Policy, observe: Arc<Observe>) -> Result<Self, CertificateError> {
+        let watched = open(policy)?;
+        let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
+        let tls = ServerTls::new(settings(policy), certificates)?;
+        let keeper = Self { watched, tls, observe };
+        for identity in keeper.tls.certificates().identities() {
+            keeper.loaded(identity, &[]);
+        }
+        Ok(keeper)
+    }
+
+    /// TLS as it is served now.
+    pub fn tls(&self) -> &ServerTls {
+        &self.tls
+    }
+
+    /// Looks at the sources; what changed and is sound is served from now on.
+    pub fn poll(&mut self) {
+        let changes = self.watched.poll(&self.tls, SystemTime::now());
+        self.tell(changes);
+    }
+
+    /// Takes a new policy's sources. What does not stand up leaves everything as it was.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn reload(&mut self, old: &Policy, new: &Policy) -> Result<ServerTls, CertificateError> {
+        if old.tls == new.tls && old.hostname == new.hostname && old.state_dir == new.state_dir {
+            let changes = self.watched.reload(&self.tls, SystemTime::now());
+            self.tell(changes);
+            return Ok(self.tls.clone());
+        }
+        let watched = open(new)?;
+        let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
+        self.tls = self.tls.with_settings(settings(new))?;
+        self.tls.replace(certificates);
+        self.watched = watched;
+        for identity in self.tls.certificates().identities() {
+            self.loaded(identity, &[]);
+        }
+        Ok(self.tls.clone())
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Loaded { identity, warnings } => self.loaded(&identity, &warnings),
+                Change::Waiting { files, findings } => tracing::warn!(
+                    "{}: looked at again until it fits together: {}",
+                    place(files.as_ref()),
+                    lines(&findings)
+                ),
+                Change::Refused { files, findings } => {
+                    let mut event = Event::new(Kind::CertificateRefused);
+                    event.reason = findings.first().map(|finding| finding.code().to_owned());
+                    event.detail = Some(format!("{}: {}", place(files.as_ref()), lines(&findings)));
+                    self.observe.record(&event);
+                }
+            }
+        }
+    }
+
+    fn loaded(&self, identity: &Identity, warnings: &[ChainFinding]) {
+        for name in identity.names() {
+            self.observe.metrics().certificate_expiry(&name.to_string(), identity.not_after());
+        }
+        let names = identity.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let until = humantime::format_rfc3339_seconds(identity.not_after());
+        let mut event = Event::new(Kind::CertificateLoaded);
+        event.detail = Some(format!("{names}; by {}, until {until}", identity.issuer()));
+        self.observe.record(&event);
+        if identity.expires_soon(SystemTime::now()) {
+            let mut event = Event::new(Kind::CertificateExpiring);
+            event.detail = Some(format!("{names}: until {until}; renew it now"));
+            self.observe.record(&event);
+        }
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+fn place(files: Option<&CertificateFiles>) -> String {
+    files.map_or_else(|| "the private CA".to_owned(), |files| files.chain.display().to_string())
+}
+
+fn settings(policy: &Policy) -> Settings {
+    let min_version = if policy.tls.only_1_3 { MinVersion::Tls13 } else { MinVersion::Tls12 };
+    Settings { min_version, session_tickets: policy.tls.session_tickets }
+}
+
+/// Reads all sources; a pair that is being written just now gets the time to settle.
+fn open(policy: &Policy) -> Result<Watched, CertificateError> {
+    let began = Instant::now();
+    loop {
+        match Watched::open(sources(policy)?, SystemTime::now()) {
+            Ok((watched, findings)) => {
+                let (errors, rest): (Vec<_>, Vec<_>) = findings
+                    .into_iter()
+                    .partition(|finding| finding.severity() == Severity::Error && !finding.is_about_time());
+                if !errors.is_empty() {
+                    return Err(CertificateError::Findings(errors));
+                }
+                for finding in rest {
+                    tracing::warn!("{finding}");
+                }
+                return Ok(watched);
+            }
+            Err(findings) => {
+                if !findings.iter().any(ChainFinding::may_settle) || began.elapsed() > SETTLING {
+                    return Err(CertificateError::Findings(findings));
+                }
+                tracing::warn!("tried again for {} s: {}", SETTLING.as_secs(), lines(&findings));
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn files(pair: &crate::policy::CertificateFiles) -> CertificateFiles {
+    CertificateFiles { chain: pair.chain.clone(), key: pair.key.clone() }
+}
+
+fn sources(policy: &Policy) -> Result<Vec<Source>, CertificateError> {
+    if !policy.tls.certificates.is_empty() {
+        return Ok(policy.tls.certificates.iter().map(files).map(Source::Files).collect());
+    }
+    let ca = PrivateCa::open_or_create(&policy.state_dir, &policy.hostname, SystemTime::now())?;
+    let name = policy.hostname.parse::<Name>()?;
+    Ok(vec![Source::Private(Arc::new(ca), vec![name])])
+}

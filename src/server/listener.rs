@@ -1,0 +1,135 @@
+//! Doors: sockets that accept, and pause when descriptors run out.
+
+use super::{Bound, ListenerStatus, Server};
+use crate::policy::Listener;
+use crate::proto::Refusal;
+use crate::session::{self, Session};
+use arc_swap::ArcSwap;
+use nix::errno::Errno;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long accepting rests when the system has nothing left to accept with.
+const REST: Duration = Duration::from_millis(200);
+
+/// One listening socket.
+pub(super) struct Door {
+    pub(super) address: SocketAddr,
+    /// The address as it is configured: port 0 becomes another one when it is bound.
+    pub(super) configured: SocketAddr,
+    /// What it is for; a reload puts another in its place.
+    pub(super) listener: Arc<ArcSwap<Listener>>,
+    closed: CancellationToken,
+}
+
+impl Door {
+    /// Stops accepting; sessions go on.
+    pub(super) fn close(self) {
+        self.closed.cancel();
+    }
+
+    pub(super) fn status(&self) -> ListenerStatus {
+        let listener = self.listener.load();
+        ListenerStatus {
+            name: listener.name.clone(),
+            protocol: listener.service.as_str(),
+            tls: listener.tls.as_str(),
+            addresses: vec![self.address],
+        }
+    }
+}
+
+impl Server {
+    /// Accepts on the sockets.
+    pub(super) async fn open(self: &Arc<Self>, bound: Bound) -> io::Result<()> {
+        let mut doors = self.doors.lock().await;
+        for (listener, socket) in bound.sockets {
+            let socket = TcpListener::from_std(socket)?;
+            let address = socket.local_addr()?;
+            let configured = listener
+                .addresses
+                .iter()
+                .copied()
+                .find(|configured| configured.port() == address.port())
+                .unwrap_or(SocketAddr::new(address.ip(), 0));
+            tracing::info!(
+                "listening on {address}: {} ({}, tls: {})",
+                listener.name,
+                listener.service.as_str(),
+                listener.tls.as_str()
+            );
+            self.shared.observe.metrics().listener(&listener.name);
+            let door = Door {
+                address,
+                configured,
+                listener: Arc::new(ArcSwap::new(listener)),
+                closed: CancellationToken::new(),
+            };
+            let (this, current, closed) = (Arc::clone(self), Arc::clone(&door.listener), door.closed.clone());
+            tokio::spawn(async move { closed.run_until_cancelled(this.accept(socket, &current)).await });
+            doors.push(door);
+        }
+        Ok(())
+    }
+
+    async fn accept(self: &Arc<Self>, socket: TcpListener, current: &ArcSwap<Listener>) {
+        let mut exhausted = false;
+        loop {
+            match socket.accept().await {
+                Ok((stream, client)) => {
+                    if std::mem::take(&mut exhausted) {
+                        tracing::info!("accepting again");
+                    }
+                    self.admit(stream, client, current.load_full());
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    if !std::mem::replace(&mut exhausted, true) {
+                        tracing::error!(
+                            "accepting pauses, live sessions go on: {error}; raise the descriptor limit or lower limits.sessions"
+                        );
+                    }
+                    tokio::time::sleep(REST).await;
+                }
+                // The client was gone before it was accepted; the next one may not be.
+                Err(error) => tracing::debug!("a connection was not accepted: {error}"),
+            }
+        }
+    }
+
+    /// Gives a connection its place and its task; a full gateway refuses it in words.
+    fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<Listener>) {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let policy = self.policy.load_full();
+        let Some(place) = self.registry.enter(self.sessions_limit(), self.leave.child_token()) else {
+            session::refuse(&self.shared.observe, &policy, &listener, client, Refusal::TooManySessions, &stream);
+            return;
+        };
+        let session = Session {
+            shared: Arc::clone(&self.shared),
+            policy,
+            listener,
+            id: place.id,
+            client,
+            tls: None,
+            leave: place.leave.clone(),
+            started: Instant::now(),
+        };
+        self.tasks.spawn(async move {
+            session::serve(session, stream).await;
+            drop(place);
+        });
+    }
+}
+
+/// Whether the system has no room for another connection, as opposed to this one being bad.
+fn is_exhaustion(error: &io::Error) -> bool {
+    error
+        .raw_os_error()
+        .map(Errno::from_raw)
+        .is_some_and(|errno| matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}

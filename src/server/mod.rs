@@ -1,0 +1,271 @@
+//! The process: doors that accept, the registry of sessions, reload and drain.
+//!
+//! The order at start is bind, drop privileges, then everything else ([`bind`], [`privileges`], [`Server::start`]):
+//! certificates and lists are read as the user that will reread them, so that the first renewal cannot be the first failure.
+
+pub mod bind;
+mod certificates;
+mod listener;
+pub mod privileges;
+mod registry;
+mod reload;
+
+pub use bind::{BindError, Bound};
+pub use certificates::{CertificateError, Keeper};
+pub use registry::Registry;
+
+use crate::backend::Backends;
+use crate::gate::Gate;
+use crate::observe::Observe;
+use crate::policy::Policy;
+use crate::session::Shared;
+use crate::store::Store;
+use arc_swap::ArcSwap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where a configuration comes from, when it is asked for again.
+pub type Source =
+    Box<dyn Fn() -> Result<(Policy, Vec<crate::config::Finding>), Vec<crate::config::Finding>> + Send + Sync>;
+
+/// A running gateway.
+pub struct Server {
+    policy: ArcSwap<Policy>,
+    shared: Arc<Shared>,
+    registry: Registry,
+    doors: Mutex<Vec<listener::Door>>,
+    keeper: Mutex<Keeper>,
+    /// Stops the health checks of the policy in force.
+    health: Mutex<CancellationToken>,
+    tasks: TaskTracker,
+    /// Every session's wish to leave comes from here.
+    leave: CancellationToken,
+    draining: AtomicBool,
+    /// Descriptors the process may have.
+    descriptors: u64,
+    source: Source,
+    started: Instant,
+}
+
+/// How often certificates and list files are looked at.
+const WATCH: Duration = Duration::from_secs(5);
+/// How often counters that nobody asked for any more are thrown out.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// What the gateway says of itself.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Sessions there are.
+    pub sessions: usize,
+    /// The effective bound on them.
+    pub sessions_limit: usize,
+    /// Whether it is going down.
+    pub draining: bool,
+    /// Where it listens: name, protocol, TLS rule and addresses.
+    pub listeners: Vec<ListenerStatus>,
+    /// The servers behind.
+    pub backends: Vec<ServerStatus>,
+}
+
+/// A listener in a [`Status`].
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ListenerStatus {
+    /// Its key in the configuration.
+    pub name: String,
+    /// What it offers.
+    pub protocol: &'static str,
+    /// Its rule about TLS.
+    pub tls: &'static str,
+    /// Where it is bound.
+    pub addresses: Vec<std::net::SocketAddr>,
+}
+
+/// A backend's server in a [`Status`].
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ServerStatus {
+    /// The backend's key in the configuration.
+    pub backend: String,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// Where it is.
+    pub server: String,
+    /// Whether it answered when last asked.
+    pub up: bool,
+}
+
+impl Server {
+    /// Begins to serve what was bound.
+    ///
+    /// # Errors
+    /// A socket that cannot be handed to the runtime.
+    pub async fn start(
+        policy: Policy,
+        bound: Bound,
+        keeper: Keeper,
+        observe: Arc<Observe>,
+        source: Source,
+        descriptors: u64,
+    ) -> std::io::Result<Arc<Self>> {
+        let store = Store::memory();
+        let gate = Arc::new(Gate::new(&policy, store, Arc::clone(&observe)));
+        let backends = Arc::new(Backends::new(&policy, Arc::clone(&observe)));
+        let shared = Arc::new(Shared { gate, backends, tls: ArcSwap::from_pointee(keeper.tls().clone()), observe });
+        let server = Arc::new(Self {
+            registry: Registry::default(),
+            policy: ArcSwap::from_pointee(policy),
+            shared,
+            doors: Mutex::default(),
+            keeper: Mutex::new(keeper),
+            health: Mutex::new(CancellationToken::new()),
+            tasks: TaskTracker::new(),
+            leave: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            descriptors,
+            source,
+            started: Instant::now(),
+        });
+        server.say_limits();
+        server.shared.backends.watch(&server.policy.load_full(), &*server.health.lock().await);
+        server.open(bound).await?;
+        let watching = Arc::clone(&server);
+        tokio::spawn(async move { watching.watch_files().await });
+        let sweeping = Arc::clone(&server);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP);
+            loop {
+                ticks.tick().await;
+                let gate = Arc::clone(&sweeping.shared.gate);
+                // A million keys take a quarter of a second: not on a thread that serves sessions.
+                if let Err(error) = tokio::task::spawn_blocking(move || gate.sweep()).await {
+                    tracing::error!("forgetting what is over failed: {error}");
+                }
+            }
+        });
+        Ok(server)
+    }
+
+    /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a
+    /// session, and some for the process itself).
+    pub fn sessions_limit(&self) -> usize {
+        let by_descriptors = usize::try_from(self.descriptors.saturating_sub(256) / 2).unwrap_or(usize::MAX);
+        self.policy.load().limits.sessions.min(by_descriptors.max(1))
+    }
+
+    fn say_limits(&self) {
+        let (limit, wanted) = (self.sessions_limit(), self.policy.load().limits.sessions);
+        self.shared.observe.metrics().sessions_limit(limit);
+        if limit < wanted {
+            tracing::warn!(
+                "room for {limit} sessions, not the {wanted} of limits.sessions: the process may have {} descriptors; raise LimitNOFILE (systemd), ulimits (compose) or ulimit -n to {}",
+                self.descriptors,
+                wanted * 2 + 256
+            );
+        } else {
+            tracing::info!("room for {limit} sessions ({} descriptors)", self.descriptors);
+        }
+    }
+
+    /// Metrics and events.
+    pub fn observe(&self) -> &Arc<Observe> {
+        &self.shared.observe
+    }
+
+    /// The policy in force for new connections.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Whether every listener is bound and new connections are taken.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a server up for every protocol of every backend.
+    pub fn backends_are_ready(&self) -> bool {
+        self.policy.load().backends.values().all(|backend| self.shared.backends.is_ready(backend))
+    }
+
+    /// What it is doing.
+    pub async fn status(&self) -> Status {
+        let policy = self.policy.load_full();
+        let listeners = self.doors.lock().await.iter().map(listener::Door::status).collect();
+        let mut backends = Vec::new();
+        for backend in policy.backends.values() {
+            for protocol in backend.servers.keys() {
+                backends.extend(self.shared.backends.servers(backend, *protocol).iter().map(|server| ServerStatus {
+                    backend: backend.name.clone(),
+                    protocol: protocol.as_str(),
+                    server: server.name.to_string(),
+                    up: server.is_up(),
+                }));
+            }
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            sessions: self.registry.len(),
+            sessions_limit: self.sessions_limit(),
+            draining: self.draining.load(Ordering::Relaxed),
+            listeners,
+            backends,
+        }
+    }
+
+    /// Stops accepting, lets sessions end for the policy's `drain_timeout`, saying goodbye to those that stay,
+    /// evenly over that time, and returns when none is left. `hurry` ends it at once.
+    pub async fn drain(&self, hurry: &CancellationToken) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.shared.observe.metrics().draining(true);
+        for door in self.doors.lock().await.drain(..) {
+            door.close();
+        }
+        self.health.lock().await.cancel();
+        self.tasks.close();
+        let time = self.policy.load().runtime.drain_timeout;
+        let sessions = self.registry.leaving();
+        tracing::info!(
+            "draining: {} sessions, goodbyes spread over {}",
+            sessions.len(),
+            humantime::format_duration(time)
+        );
+        // The last goodbye leaves a little before the time is over, so that it arrives.
+        let step = time.mul_f64(0.95) / u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
+        let goodbyes = async {
+            for leave in sessions {
+                if !leave.is_cancelled() {
+                    tokio::time::sleep(step).await;
+                    leave.cancel();
+                }
+            }
+            self.leave.cancel();
+            self.tasks.wait().await;
+        };
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            _ = tokio::time::timeout(time, goodbyes) => {}
+            () = hurry.cancelled() => {}
+        }
+        let left = self.registry.len();
+        if left > 0 {
+            tracing::warn!("{left} sessions were ended without waiting any longer");
+            self.leave.cancel();
+            // Their last events are wanted in the log.
+            let _ = tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await;
+        }
+    }
+
+    /// The auth log, when the configuration has one.
+    pub fn auth_log(&self) -> Option<PathBuf> {
+        self.policy.load().log.auth_log.clone()
+    }
+}

@@ -1,0 +1,109 @@
+//! What the process may have and may do: descriptors raised, root dropped.
+
+use crate::policy::Runtime;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Group, Uid, User, initgroups, setgid, setgroups, setuid};
+
+/// Raises the bound on descriptors as far as it goes, and says how many there may be.
+pub fn raise_descriptors() -> u64 {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(_) => soft,
+        },
+        Ok((soft, _)) => soft,
+        // Every Unix has had at least these.
+        Err(_) => 256,
+    }
+}
+
+/// Why privileges could not be dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// No such user.
+    #[error("runtime.user: there is no user {0:?} on this host; create it with `useradd --system {0}`")]
+    NoUser(String),
+    /// No such group.
+    #[error("runtime.group: there is no group {0:?} on this host; create it with `groupadd --system {0}`")]
+    NoGroup(String),
+    /// Not root, and not that user.
+    #[error(
+        "runtime.user: only root can become {0:?}; start as root, or leave runtime.user out and start as that user"
+    )]
+    NotRoot(String),
+    /// The system refused.
+    #[error("cannot drop privileges ({step}): {error}")]
+    System {
+        /// Which call.
+        step: &'static str,
+        /// What it said.
+        error: nix::errno::Errno,
+    },
+}
+
+/// Whom the process becomes.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    user: User,
+    group: Group,
+}
+
+/// Looks up `runtime.user` and `runtime.group`; `None` when nobody is to be become.
+///
+/// # Errors
+/// [`PrivilegeError`] for names this host does not know.
+pub fn identity(runtime: &Runtime) -> Result<Option<Identity>, PrivilegeError> {
+    let Some(name) = &runtime.user else { return Ok(None) };
+    let look = |step| move |error| PrivilegeError::System { step, error };
+    let user = match name.parse() {
+        Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+        Err(_) => User::from_name(name),
+    }
+    .map_err(look("looking up the user"))?
+    .ok_or_else(|| PrivilegeError::NoUser(name.clone()))?;
+    let group = match &runtime.group {
+        Some(name) => Group::from_name(name)
+            .map_err(look("looking up the group"))?
+            .ok_or_else(|| PrivilegeError::NoGroup(name.clone()))?,
+        None => Group::from_gid(user.gid)
+            .map_err(look("looking up the group"))?
+            .ok_or_else(|| PrivilegeError::NoGroup(user.gid.to_string()))?,
+    };
+    Ok(Some(Identity { user, group }))
+}
+
+impl Identity {
+    /// Gives a file or folder of ours to whom we become, so that it can be written afterwards.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn own(&self, path: &std::path::Path) -> std::io::Result<()> {
+        std::os::unix::fs::chown(path, Some(self.user.uid.as_raw()), Some(self.group.gid.as_raw()))
+    }
+
+    /// Becomes that user, for good. Must run while the process has one thread.
+    ///
+    /// # Errors
+    /// [`PrivilegeError`]; the process must not go on then.
+    pub fn assume(&self) -> Result<(), PrivilegeError> {
+        let name = &self.user.name;
+        if Uid::effective() == self.user.uid {
+            return Ok(());
+        }
+        if !Uid::effective().is_root() {
+            return Err(PrivilegeError::NotRoot(name.clone()));
+        }
+        let fail = |step| move |error| PrivilegeError::System { step, error };
+        match std::ffi::CString::new(name.as_str()) {
+            Ok(name) => initgroups(&name, self.group.gid).map_err(fail("initgroups"))?,
+            Err(_) => setgroups(&[self.group.gid]).map_err(fail("setgroups"))?,
+        }
+        setgid(self.group.gid).map_err(fail("setgid"))?;
+        setuid(self.user.uid).map_err(fail("setuid"))?;
+        if setuid(Uid::from_raw(0)).is_ok() && !self.user.uid.is_root() {
+            return Err(PrivilegeError::System { step: "root came back", error: nix::errno::Errno::EPERM });
+        }
+        tracing::info!("running as {name}:{}", self.group.name);
+        Ok(())
+    }
+}

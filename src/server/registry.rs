@@ -1,0 +1,90 @@
+//! The sessions there are.
+
+use crate::observe::event::SessionId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio_util::sync::CancellationToken;
+
+/// Names sessions, counts them, and reaches each one of them.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: Mutex<BTreeMap<SessionId, CancellationToken>>,
+    next: AtomicU64,
+}
+
+/// A session's place; it is given back when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// The session's name.
+    pub id: SessionId,
+    /// Asks it to leave.
+    pub leave: CancellationToken,
+    inner: Arc<Inner>,
+}
+
+impl Registry {
+    /// Takes a place, if fewer than `limit` are taken.
+    pub fn enter(&self, limit: usize, leave: CancellationToken) -> Option<Place> {
+        let mut sessions = self.lock();
+        if sessions.len() >= limit {
+            return None;
+        }
+        let id = self.name();
+        sessions.insert(id, leave.clone());
+        Some(Place { id, leave, inner: Arc::clone(&self.0) })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every session's wish to leave, oldest first.
+    pub fn leaving(&self) -> Vec<CancellationToken> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The clock in the upper bits, so that names sort by time and none comes twice over restarts.
+    fn name(&self) -> SessionId {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let clock = u64::try_from(now).unwrap_or(u64::MAX) << 20;
+        self.0.next.fetch_max(clock, Ordering::Relaxed);
+        SessionId(self.0.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, CancellationToken>> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gateway_has_no_place_until_one_is_given_back() {
+        let registry = Registry::default();
+        let first = registry.enter(2, CancellationToken::new()).expect("room");
+        let second = registry.enter(2, CancellationToken::new()).expect("room");
+        assert!(first.id < second.id);
+        assert!(registry.enter(2, CancellationToken::new()).is_none());
+        drop(first);
+        assert!(registry.enter(2, CancellationToken::new()).is_some());
+    }
+}

@@ -1,0 +1,145 @@
+//! A new configuration, new certificates, new lists: without touching a session.
+
+use super::{Bound, Server, WATCH, bind};
+use crate::config::Finding;
+use crate::observe::{Event, Kind};
+use crate::policy::Policy;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+impl Server {
+    /// Reads the configuration again and puts it in force for the connections from now on. Whatever is wrong
+    /// with it leaves the old one running; either way an event says so.
+    ///
+    /// # Errors
+    /// What is wrong, as the operator should read it.
+    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let result = self.try_reload().await;
+        let mut event = Event::new(if result.is_ok() { Kind::ConfigReloaded } else { Kind::ConfigRefused });
+        if let Err(why) = &result {
+            event.detail = Some(why.clone());
+        }
+        self.shared.observe.record(&event);
+        result
+    }
+
+    async fn try_reload(self: &Arc<Self>) -> Result<(), String> {
+        if !self.is_ready() {
+            return Err("draining: nothing is reloaded any more".to_owned());
+        }
+        let this = Arc::clone(self);
+        let loaded = tokio::task::spawn_blocking(move || (this.source)()).await.map_err(|error| error.to_string())?;
+        let (policy, warnings) = loaded.map_err(|findings| lines(&findings))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        // What can fail comes first: until all of it has gone well nothing is changed.
+        let bound = self.bind_new(&policy).await?;
+        let old = self.policy.load_full();
+        self.shared.observe.reopen();
+        let this = Arc::clone(self);
+        let (before, new) = (Arc::clone(&old), policy.clone());
+        let tls = tokio::task::spawn_blocking(move || this.keeper.blocking_lock().reload(&before, &new))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        self.shared.gate.reload(&policy);
+        self.shared.backends.reload(&policy);
+        self.shared.tls.store(Arc::new(tls));
+        for what in wants_restart(&old, &policy) {
+            tracing::warn!("{what} changed: that takes a restart");
+        }
+        let policy = Arc::new(policy);
+        self.policy.store(Arc::clone(&policy));
+        self.say_limits();
+        self.swap_doors(&policy).await;
+        self.open(bound).await.map_err(|error| error.to_string())?;
+        let mut health = self.health.lock().await;
+        std::mem::replace(&mut *health, CancellationToken::new()).cancel();
+        self.shared.backends.watch(&policy, &health);
+        Ok(())
+    }
+
+    /// Binds the addresses that are new; all of them or none.
+    async fn bind_new(&self, policy: &Policy) -> Result<Bound, String> {
+        let known: Vec<SocketAddr> = self.doors.lock().await.iter().map(|door| door.configured).collect();
+        let (mut bound, mut errors) = (Bound::default(), Vec::new());
+        for listener in &policy.listeners {
+            for &address in listener.addresses.iter().filter(|address| !known.contains(address)) {
+                match bind::listen(address) {
+                    Ok((socket, note)) => {
+                        bound.notes.extend(note);
+                        bound.sockets.push((Arc::clone(listener), socket));
+                    }
+                    Err(error) => errors.push(format!("needs a restart: cannot listen on {address}: {error}")),
+                }
+            }
+        }
+        if errors.is_empty() { Ok(bound) } else { Err(errors.join("\n")) }
+    }
+
+    /// Gives the doors that stay their new listener, and closes those the policy has no more.
+    async fn swap_doors(&self, policy: &Policy) {
+        let mut doors = self.doors.lock().await;
+        for door in std::mem::take(&mut *doors) {
+            match policy.listeners.iter().find(|listener| listener.addresses.contains(&door.configured)) {
+                Some(listener) => {
+                    self.shared.observe.metrics().listener(&listener.name);
+                    door.listener.store(Arc::clone(listener));
+                    doors.push(door);
+                }
+                None => {
+                    tracing::info!("no longer listening on {}", door.address);
+                    door.close();
+                }
+            }
+        }
+    }
+
+    /// Looks at certificates and list files from time to time.
+    pub(super) async fn watch_files(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(WATCH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let this = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || {
+                this.keeper.blocking_lock().poll();
+                this.reread_lists();
+            });
+            if let Err(error) = looked.await {
+                tracing::error!("looking at certificates and lists failed: {error}");
+            }
+        }
+    }
+
+    fn reread_lists(&self) {
+        for listener in &self.policy.load().listeners {
+            for (path, outcome) in listener.access.reread() {
+                match outcome {
+                    Ok(false) => {}
+                    Ok(true) => tracing::info!("{}: {} is read again", listener.name, path.display()),
+                    Err(error) => {
+                        tracing::error!("{}: the last good list stays: {error}", listener.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What cannot change while the process runs.
+fn wants_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
+    let changed = [
+        (old.admin != new.admin, "admin"),
+        (old.runtime.user != new.runtime.user || old.runtime.group != new.runtime.group, "runtime.user"),
+        (old.runtime.workers != new.runtime.workers, "runtime.workers"),
+        (old.log != new.log, "log"),
+    ];
+    changed.into_iter().filter_map(|(changed, what)| changed.then_some(what)).collect()
+}

@@ -1,0 +1,273 @@
+//! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
+
+use super::login::{Engine, Gone, Identity};
+use crate::backend::{Dialogue, Lost};
+use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
+use crate::observe::{Event, Kind};
+use crate::proto::{Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName};
+use crate::proto::{line, sasl};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What came of an attempt, for the dialogue.
+pub(super) enum Outcome {
+    /// The client may try again.
+    Go,
+    /// The words are said; the connection ends for this reason.
+    End(&'static str),
+    /// The client went away over it.
+    Gone(Gone),
+    /// In.
+    LoggedIn(Box<Dialogue>, Identity),
+}
+
+/// The facts of the attempt under way.
+struct Try {
+    login: Login,
+    user: Option<UserName>,
+    /// The user's name as it is counted.
+    counted: Option<User>,
+    /// When the last byte of a credential came.
+    heard: Instant,
+    server: Option<String>,
+    /// Leave to ask the backend, until the verdict.
+    ticket: Option<Ticket>,
+}
+
+impl Engine<'_> {
+    /// Brings a login to the backend and its verdict to the client.
+    pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
+        let mut attempt = Try::new(login);
+        let began = Instant::now();
+        let leave = self.gate().login(&self.question(&attempt)).await;
+        self.give_back(began);
+        match leave {
+            Ok(ticket) => attempt.ticket = Some(ticket),
+            Err(refusal) => return self.refuse(&attempt, refusal).await,
+        }
+        let mut dialogue = match self.reach(&attempt.login.mechanism).await {
+            Ok(dialogue) => dialogue,
+            Err(lost) => return self.lost(&mut attempt, &lost).await,
+        };
+        attempt.server = Some(dialogue.server.name.to_string());
+        if let Err(fault) = dialogue.login(&attempt.login) {
+            self.dialogue = Some(dialogue);
+            return self.lost(&mut attempt, &Lost::Fault(fault)).await;
+        }
+        loop {
+            let began = Instant::now();
+            let step = dialogue.next(began + self.session.policy.timeouts.backend_login).await;
+            self.give_back(began);
+            match step {
+                Ok(BackStep::Accepted(reply)) => return self.accepted(attempt, dialogue, &reply).await,
+                Ok(BackStep::Rejected(reply)) => {
+                    let outcome = self.rejected(&mut attempt, &reply).await;
+                    self.dialogue = Some(dialogue);
+                    return outcome;
+                }
+                Ok(BackStep::Unavailable(reply)) => {
+                    self.settle(&mut attempt, Verdict::NoVerdict).await;
+                    self.unavailable(&attempt, "backend_temporary", None, Some(&reply));
+                    self.dialogue = Some(dialogue);
+                    return Outcome::Go;
+                }
+                Ok(BackStep::Challenge(challenge)) => {
+                    self.front.answer(Answer::Challenge(&challenge), &mut self.out);
+                    match self.response(&mut attempt).await {
+                        Ok(response) => dialogue.respond(response.declassify()),
+                        Err(outcome) => return outcome,
+                    }
+                }
+                Ok(BackStep::More | BackStep::Ready(_)) => {}
+                Err(lost) => return self.lost(&mut attempt, &lost).await,
+            }
+        }
+    }
+
+    /// Waits for the client's answer to a challenge; the gate is asked again when it names the user.
+    async fn response(&mut self, attempt: &mut Try) -> Result<crate::proto::Secret<Vec<u8>>, Outcome> {
+        loop {
+            let before = self.input.len();
+            match self.front.next(&mut self.input, &mut self.out) {
+                Ok(Step::More) if self.input.len() < before && !self.input.is_empty() => {}
+                Ok(Step::More) => self.exchange().await.map_err(Outcome::Gone)?,
+                Ok(Step::Respond(response)) => {
+                    attempt.heard = Instant::now();
+                    if attempt.user.is_none() {
+                        attempt.name_it(sasl::user_of(&attempt.login.mechanism, response.declassify()));
+                        if attempt.user.is_some()
+                            && let Err(refusal) = self.gate().named(&self.question(attempt)).await
+                        {
+                            return Err(self.refuse(attempt, refusal).await);
+                        }
+                    }
+                    return Ok(response);
+                }
+                Ok(Step::Cancelled) => {
+                    self.refused(Refusal::Cancelled, Some(&attempt.login.mechanism), attempt.name()).await;
+                    return Err(Outcome::Go);
+                }
+                Ok(Step::Denied { refusal, mechanism }) => {
+                    self.refused(refusal, Some(&mechanism), attempt.name()).await;
+                    return Err(Outcome::Go);
+                }
+                Ok(_) => return Err(Outcome::End(Refusal::BadSyntax.as_str())),
+                Err(violation) => return Err(Outcome::End(violation.refusal().as_str())),
+            }
+        }
+    }
+
+    /// The dialogue that is open already, or a new one. APOP's digest fits the timestamp we greeted with and no other.
+    async fn reach(&mut self, mechanism: &Mechanism) -> Result<Dialogue, Lost> {
+        match self.dialogue.take() {
+            Some(dialogue) if dialogue.is_open() => Ok(dialogue),
+            _ if *mechanism == Mechanism::APOP => Err(Lost::Closed),
+            _ => self.open().await,
+        }
+    }
+
+    fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.session.shared.gate)
+    }
+
+    fn question<'a>(&'a self, attempt: &'a Try) -> Attempt<'a> {
+        Attempt {
+            client: self.session.client.ip(),
+            user: attempt.counted.as_ref(),
+            password: attempt.login.secret(),
+            backend: &self.session.listener.backend.name,
+        }
+    }
+
+    /// Hands the verdict to the gate.
+    async fn settle(&self, attempt: &mut Try, verdict: Verdict) -> Ruling {
+        match attempt.ticket.take() {
+            Some(ticket) => self.gate().outcome(ticket, &self.question(attempt), verdict).await,
+            None => Ruling::NoVerdict,
+        }
+    }
+
+    async fn accepted(&mut self, mut attempt: Try, dialogue: Dialogue, reply: &Reply) -> Outcome {
+        self.settle(&mut attempt, Verdict::Accepted).await;
+        let slot = match attempt.counted.as_ref().map(|user| self.gate().user_session(user)) {
+            Some(Err(refusal)) => {
+                self.record(&attempt, Kind::AuthRefused, refusal.as_str());
+                self.front.answer(Answer::Refused(refusal), &mut self.out);
+                return Outcome::End(refusal.as_str());
+            }
+            Some(Ok(slot)) => Some(slot),
+            None => None,
+        };
+        self.record_with(&attempt, Kind::AuthOk, None, Some(reply), None);
+        self.front.answer(Answer::Accepted(reply), &mut self.out);
+        let smtp = self.session.listener.service.protocol() == Protocol::Smtp;
+        let identity =
+            Identity { user: attempt.name().unwrap_or_default(), login: smtp.then_some(attempt.login), _slot: slot };
+        Outcome::LoggedIn(Box::new(dialogue), identity)
+    }
+
+    async fn rejected(&mut self, attempt: &mut Try, reply: &Reply) -> Outcome {
+        let reason = match self.settle(attempt, Verdict::Rejected).await {
+            Ruling::Failed(reason) => reason,
+            Ruling::Accepted | Ruling::Outage | Ruling::NoVerdict => {
+                self.unavailable(
+                    attempt,
+                    "backend_temporary",
+                    Some("known-good passwords fail: the backend is ill"),
+                    None,
+                );
+                return Outcome::Go;
+            }
+        };
+        self.record_with(attempt, Kind::AuthFailed, Some(reason.as_str()), Some(reply), None);
+        self.failures += 1;
+        self.hold_back(attempt).await;
+        self.front.answer(Answer::Rejected(reply), &mut self.out);
+        if self.failures >= self.session.policy.limits.auth_attempts_per_session {
+            self.front.answer(Answer::Goodbye(Goodbye::TooManyAttempts), &mut self.out);
+            return Outcome::End("too_many_attempts");
+        }
+        Outcome::Go
+    }
+
+    async fn refuse(&mut self, attempt: &Try, refusal: Refusal) -> Outcome {
+        self.record(attempt, Kind::AuthRefused, refusal.as_str());
+        self.hold_back(attempt).await;
+        self.front.answer(Answer::Refused(refusal), &mut self.out);
+        if refusal.ends_the_session() { Outcome::End(refusal.as_str()) } else { Outcome::Go }
+    }
+
+    async fn lost(&mut self, attempt: &mut Try, lost: &Lost) -> Outcome {
+        self.settle(attempt, Verdict::NoVerdict).await;
+        self.unavailable(attempt, lost.reason(), Some(&lost.to_string()), None);
+        if attempt.login.mechanism == Mechanism::APOP {
+            // The timestamp the client holds died with the backend's connection.
+            self.front.answer(Answer::Goodbye(Goodbye::BackendLost), &mut self.out);
+            return Outcome::End(lost.reason());
+        }
+        Outcome::Go
+    }
+
+    fn unavailable(&mut self, attempt: &Try, reason: &str, detail: Option<&str>, reply: Option<&Reply>) {
+        self.record_with(attempt, Kind::AuthError, Some(reason), reply, detail);
+        self.front.answer(Answer::Unavailable(reply), &mut self.out);
+    }
+
+    /// The answer leaves no sooner than `failure_delay` after the last byte of the credentials, whatever
+    /// was found out meanwhile: an unknown user and a wrong password take equally long.
+    async fn hold_back(&mut self, attempt: &Try) {
+        let began = Instant::now();
+        tokio::time::sleep_until(attempt.heard + self.session.policy.limits.failure_delay).await;
+        self.give_back(began);
+    }
+
+    fn record(&self, attempt: &Try, kind: Kind, reason: &str) {
+        self.record_with(attempt, kind, Some(reason), None, None);
+    }
+
+    fn record_with(
+        &self,
+        attempt: &Try,
+        kind: Kind,
+        reason: Option<&str>,
+        reply: Option<&Reply>,
+        detail: Option<&str>,
+    ) {
+        let mut event: Event = self.session.event(kind);
+        event.user = attempt.name();
+        event.mechanism = Some(attempt.login.mechanism.clone());
+        event.backend = Some(self.session.listener.backend.name.clone());
+        event.server.clone_from(&attempt.server);
+        event.reason = reason.map(str::to_owned);
+        event.reply = reply.map(|reply| attempt.without_password(reply.to_line()));
+        event.detail = detail.map(str::to_owned);
+        event.duration = Some(attempt.heard.elapsed());
+        self.session.record(&event);
+    }
+}
+
+impl Try {
+    fn new(login: Login) -> Self {
+        let user = login.user();
+        let counted = user.as_ref().map(User::new);
+        Self { login, user, counted, heard: Instant::now(), server: None, ticket: None }
+    }
+
+    fn name_it(&mut self, user: Option<UserName>) {
+        self.counted = user.as_ref().map(User::new);
+        self.user = user;
+    }
+
+    fn name(&self) -> Option<String> {
+        self.user.as_ref().map(UserName::display)
+    }
+
+    /// Some old servers repeat in their refusal what they were sent.
+    fn without_password(&self, text: String) -> String {
+        let password = self.login.secret().map(|secret| line::printable(secret.declassify(), usize::MAX));
+        match password.map(zeroize::Zeroizing::new) {
+            Some(password) if !password.is_empty() => text.replace(password.as_str(), "[secret]"),
+            _ => text,
+        }
+    }
+}

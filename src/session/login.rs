@@ -1,0 +1,365 @@
+//! The dialogue up to the login: one engine for every protocol. It knows streams, deadlines and
+//! verdicts, and spells no protocol word: those are the front's and the back's.
+
+use super::attempt::Outcome;
+use super::handshake;
+use super::stream::ClientStream;
+use super::{Ending, Session};
+use crate::backend::{Dialogue, Lost};
+use crate::observe::Kind;
+use crate::observe::metrics::ListenerMetrics;
+use crate::proto::{
+    self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, Mechanism, Protocol, Refusal, Service, Step,
+    TlsRule, Violation,
+};
+use bytes::{Buf, BufMut, BytesMut};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+/// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
+const MAX_INPUT: usize = 24 * 1024;
+/// Answers past this are written before the next command is looked at, so that small commands with
+/// large answers cannot pile them up.
+const MAX_OUT: usize = 8 * 1024;
+
+/// Where the dialogue led.
+pub(super) enum Entered {
+    /// Nowhere: it is over.
+    Nowhere(Ending),
+    /// Into a mailbox.
+    Mailbox(Box<Open>),
+    /// To where mail may be sent.
+    Submission(Box<Open>),
+}
+
+/// Both sides of a session that has found its backend.
+pub(super) struct Open {
+    /// The client.
+    pub(super) client: ClientStream,
+    /// Read from the client, not yet understood.
+    pub(super) from_client: BytesMut,
+    /// For the client, not yet written: the answer to the login.
+    pub(super) to_client: BytesMut,
+    /// The backend.
+    pub(super) dialogue: Dialogue,
+    /// Who; none for a stranger who brings mail.
+    pub(super) identity: Option<Identity>,
+    /// SMTP: the client's name for itself.
+    pub(super) helo: Option<String>,
+}
+
+/// A user who has logged in.
+pub(super) struct Identity {
+    /// The name in events.
+    pub(super) user: String,
+    /// Kept on SMTP alone, to log in anew after a message was abandoned.
+    pub(super) login: Option<Login>,
+    /// The slot of `sessions_per_user`.
+    pub(super) _slot: Option<crate::gate::UserSession>,
+}
+
+/// Why waiting for the client came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It closed.
+    Closed,
+    /// The connection broke.
+    Broke,
+    /// The deadline passed.
+    Timeout,
+    /// We are asked to say goodbye.
+    Asked,
+}
+
+/// Drives the dialogue to its end.
+pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, client: ClientStream) -> Entered {
+    let front = proto::front(session.policy.front_settings(&session.listener));
+    let deadline = session.started + session.policy.timeouts.login;
+    let engine = Engine {
+        session,
+        client,
+        front,
+        input: BytesMut::new(),
+        out: BytesMut::new(),
+        dialogue: None,
+        deadline,
+        failures: 0,
+    };
+    engine.run(metrics).await
+}
+
+pub(super) struct Engine<'s> {
+    pub(super) session: &'s mut Session,
+    pub(super) client: ClientStream,
+    pub(super) front: Box<dyn Front>,
+    pub(super) input: BytesMut,
+    pub(super) out: BytesMut,
+    /// A backend that was dialled and can take a login.
+    pub(super) dialogue: Option<Dialogue>,
+    /// For the client's part alone: time spent waiting for the backend is added to it.
+    deadline: Instant,
+    /// Verdicts against the client.
+    pub(super) failures: u32,
+}
+
+impl Engine<'_> {
+    async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
+        let capabilities = self.capabilities().await;
+        self.front.greet(&capabilities, &mut self.out);
+        drop(capabilities);
+        loop {
+            let before = self.input.len();
+            let step = match self.front.next(&mut self.input, &mut self.out) {
+                Ok(step) => step,
+                Err(violation) => return self.violated(violation).await,
+            };
+            match step {
+                // A front looks at one command at a time: what it left is looked at before more is read.
+                Step::More if self.input.len() < before && !self.input.is_empty() => {}
+                Step::More => {
+                    if let Err(gone) = self.exchange().await {
+                        return self.gone(gone).await;
+                    }
+                }
+                Step::StartTls => {
+                    if let Err(gone) = self.flush().await {
+                        return self.gone(gone).await;
+                    }
+                    let ending = Ending::of("tls_failed", &self.client);
+                    match handshake::secure(self.session, metrics, self.client).await {
+                        Ok(client) => self.client = client,
+                        Err(()) => return Entered::Nowhere(ending),
+                    }
+                    // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
+                    self.dialogue = None;
+                    let remembered = self.remembered();
+                    self.front.secured(&remembered);
+                }
+                Step::Login(login) => match self.attempt(login).await {
+                    Outcome::Go => {}
+                    Outcome::End(reason) => return self.end(reason).await,
+                    Outcome::Gone(gone) => return self.gone(gone).await,
+                    Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
+                },
+                Step::Mail => match self.open().await {
+                    Ok(dialogue) => return self.entered(dialogue, None),
+                    Err(lost) => {
+                        tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
+                        self.front.answer(Answer::Unavailable(None), &mut self.out);
+                        return self.end(lost.reason()).await;
+                    }
+                },
+                Step::Denied { refusal, mechanism } => self.refused(refusal, Some(&mechanism), None).await,
+                Step::Cancelled => self.refused(Refusal::Cancelled, None, None).await,
+                // Only an attempt asks for a response, and it takes the answer itself.
+                Step::Respond(_) => return self.end(Refusal::BadSyntax.as_str()).await,
+                Step::Leave => return self.end("logout").await,
+            }
+            if self.out.len() > MAX_OUT
+                && let Err(gone) = self.flush().await
+            {
+                return self.gone(gone).await;
+            }
+        }
+    }
+
+    /// What the client is greeted with: the remembered capabilities, or where APOP can be offered the
+    /// live backend's, whose timestamp it needs (RFC 1939 section 7).
+    async fn capabilities(&mut self) -> Arc<Capabilities> {
+        let remembered = self.remembered_with_apop();
+        if remembered.apop.is_none() || !self.may_greet_with_apop() {
+            return self.remembered();
+        }
+        match self.open().await {
+            Ok(dialogue) => {
+                let live = Arc::new(dialogue.capabilities.clone());
+                self.dialogue = Some(dialogue);
+                live
+            }
+            Err(_) => self.remembered(),
+        }
+    }
+
+    fn may_greet_with_apop(&self) -> bool {
+        let settings = self.session.policy.front_settings(&self.session.listener);
+        settings.tls != TlsRule::StartTls && settings.allows(&Mechanism::APOP, self.session.tls.is_some())
+    }
+
+    fn remembered_with_apop(&self) -> Arc<Capabilities> {
+        let listener = &self.session.listener;
+        self.session.shared.backends.remembered(&listener.backend, listener.service.protocol())
+    }
+
+    /// What is known of the backend without its timestamp, which belongs to one connection.
+    fn remembered(&self) -> Arc<Capabilities> {
+        let known = self.remembered_with_apop();
+        if known.apop.is_none() {
+            return known;
+        }
+        Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) })
+    }
+
+    /// Dials the backend; the time that takes is not the client's.
+    pub(super) async fn open(&mut self) -> Result<Dialogue, Lost> {
+        let began = Instant::now();
+        let settings = back_settings(self.session, self.front.helo());
+        let (policy, listener) = (&self.session.policy, &self.session.listener);
+        let protocol = listener.service.protocol();
+        let opened = self.session.shared.backends.open(&listener.backend, protocol, &settings, &policy.timeouts).await;
+        self.give_back(began);
+        opened
+    }
+
+    /// Adds the time since `began` to the client's deadline: it was the backend's.
+    pub(super) fn give_back(&mut self, began: Instant) {
+        self.deadline += began.elapsed();
+    }
+
+    /// Waits for more input, writing meanwhile what is to be written.
+    pub(super) async fn exchange(&mut self) -> Result<(), Gone> {
+        if self.input.len() >= MAX_INPUT {
+            // A front that leaves so much untouched would do so for ever.
+            return Err(Gone::Broke);
+        }
+        self.wait(true).await
+    }
+
+    /// Writes what is to be written, reading on meanwhile as far as there is room.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        self.wait(false).await
+    }
+
+    async fn wait(&mut self, for_input: bool) -> Result<(), Gone> {
+        let deadline = self.client_deadline();
+        let (client, input, out) = (&mut self.client, &mut self.input, &mut self.out);
+        let talk = std::future::poll_fn(|cx| {
+            let written = poll_write_all(Pin::new(&mut *client), cx, out).map_err(|_| Gone::Broke)?;
+            if !for_input && written.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let room = MAX_INPUT - input.len().min(MAX_INPUT);
+            if room == 0 {
+                return Poll::Pending;
+            }
+            if input.capacity() == input.len() {
+                input.reserve(room.min(2048));
+            }
+            match poll_read_buf(Pin::new(&mut *client), cx, &mut input.limit(room)) {
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(Gone::Closed)),
+                Poll::Ready(Ok(_)) if for_input => Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Err(Gone::Closed))
+                }
+                Poll::Ready(Err(_)) => Poll::Ready(Err(Gone::Broke)),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            result = talk => result,
+            () = tokio::time::sleep_until(deadline) => Err(Gone::Timeout),
+            () = self.session.leave.cancelled() => Err(Gone::Asked),
+        }
+    }
+
+    /// A stranger's mail needs no login, so there is no login time on such a listener, only silence.
+    fn client_deadline(&self) -> Instant {
+        match self.session.listener.service {
+            Service::Smtp => Instant::now() + self.session.policy.timeouts.idle_submission,
+            Service::Imap | Service::Pop3 | Service::Submission => self.deadline,
+        }
+    }
+
+    fn entered(self, dialogue: Dialogue, identity: Option<Identity>) -> Entered {
+        let helo = self.front.helo().map(str::to_owned);
+        let open = Box::new(Open {
+            client: self.client,
+            from_client: self.input,
+            to_client: self.out,
+            dialogue,
+            identity,
+            helo,
+        });
+        match self.session.listener.service.protocol() {
+            Protocol::Imap | Protocol::Pop3 => Entered::Mailbox(open),
+            Protocol::Smtp => Entered::Submission(open),
+        }
+    }
+
+    async fn violated(mut self, violation: Violation) -> Entered {
+        // The words may not arrive; the end does.
+        let _ = self.flush().await;
+        let mut ending = Ending::refused(violation.refusal(), &self.client);
+        ending.detail = Some(violation.to_string());
+        self.client.close().await;
+        Entered::Nowhere(ending)
+    }
+
+    async fn gone(mut self, gone: Gone) -> Entered {
+        let reason = match gone {
+            Gone::Closed => "client_closed",
+            Gone::Broke => "client_lost",
+            Gone::Timeout => {
+                self.front.answer(Answer::Goodbye(Goodbye::Timeout), &mut self.out);
+                Refusal::Timeout.as_str()
+            }
+            Gone::Asked => {
+                self.front.answer(Answer::Goodbye(Goodbye::ShuttingDown), &mut self.out);
+                "shutting_down"
+            }
+        };
+        self.end(reason).await
+    }
+
+    async fn end(mut self, reason: &'static str) -> Entered {
+        let words = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
+        // Last words to a client that does not read are not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), words).await;
+        let ending = Ending::of(reason, &self.client);
+        self.client.close().await;
+        Entered::Nowhere(ending)
+    }
+
+    /// Records an attempt that the front refused, or the client took back, and lets the gate count it.
+    pub(super) async fn refused(&mut self, refusal: Refusal, mechanism: Option<&Mechanism>, user: Option<String>) {
+        let mut event = self.session.event(Kind::AuthRefused);
+        event.mechanism = mechanism.cloned();
+        event.user = user;
+        event.reason = Some(refusal.as_str().to_owned());
+        self.session.record(&event);
+        self.session.shared.gate.denied(self.session.client.ip()).await;
+    }
+}
+
+/// What the back half must know: our name on submission, the client's where strangers bring mail.
+pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettings {
+    let ehlo = match (session.listener.service, helo) {
+        (Service::Smtp, Some(helo)) => helo.to_owned(),
+        _ => session.policy.hostname.clone(),
+    };
+    BackSettings { ehlo, temporary_replies: Arc::clone(&session.listener.backend.temporary_replies) }
+}
+
+/// Writes and flushes all of `out`, as far as the client takes it.
+pub(super) fn poll_write_all(
+    mut client: Pin<&mut ClientStream>,
+    cx: &mut std::task::Context<'_>,
+    out: &mut BytesMut,
+) -> Poll<io::Result<()>> {
+    while !out.is_empty() {
+        match std::task::ready!(client.as_mut().poll_write(cx, out))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => out.advance(written),
+        }
+    }
+    client.poll_flush(cx)
+}

@@ -1,0 +1,56 @@
+//! A logged-in POP3 or IMAP session: the relay, and the last words after it.
+
+use super::login::{Open, poll_write_all};
+use super::relay::{End, Start, relay};
+use super::{Ending, Session};
+use crate::proto::{self, Goodbye};
+use bytes::BytesMut;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// Carries the session to its end.
+pub(super) async fn carry(session: &Session, open: Open) -> Ending {
+    let Open { mut client, from_client, to_client, dialogue, identity, .. } = open;
+    let protocol = session.listener.service.protocol();
+    let server = dialogue.server.name.to_string();
+    let (mut backend, behind_verdict, capabilities) = dialogue.into_session();
+    // Under COMPRESS (RFC 4978) a word of ours in the clear would be garbage to the client.
+    let may_be_compressed = capabilities.has("COMPRESS=DEFLATE");
+    drop(capabilities);
+    let mut from_backend = to_client;
+    from_backend.unsplit(behind_verdict);
+
+    let start = Start {
+        from_client,
+        from_backend,
+        idle: session.policy.timeouts.idle(session.listener.service),
+        farewell: Some(proto::farewell(protocol)),
+    };
+    let ended = relay(&mut client, &mut backend, start, &session.leave).await;
+    drop(backend);
+
+    let (reason, goodbye) = match ended.how {
+        End::Client => ("client_closed", None),
+        End::ClientBroke => ("client_lost", None),
+        End::Backend if ended.said_farewell => ("logout", None),
+        End::Backend => ("backend_closed", Some(Goodbye::BackendLost)),
+        End::BackendBroke => ("backend_lost", Some(Goodbye::BackendLost)),
+        End::Idle => ("timeout", Some(Goodbye::Timeout)),
+        End::Asked => ("shutting_down", Some(Goodbye::ShuttingDown)),
+    };
+    if let Some(goodbye) = goodbye
+        && ended.at_line_end
+        && !may_be_compressed
+    {
+        let mut words = BytesMut::new();
+        proto::goodbye_after_login(protocol, goodbye, &mut words);
+        let saying = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut client), cx, &mut words));
+        // A client that does not read is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), saying).await;
+    }
+    let mut ending = Ending::of(reason, &client);
+    ending.user = identity.map(|identity| identity.user);
+    ending.backend_server = Some(server);
+    client.close().await;
+    ending
+}

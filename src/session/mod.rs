@@ -1,0 +1,156 @@
+//! One connection, from the accepted socket to its `session.closed`.
+//!
+//! ```text
+//!   accepted ─ handshake ──────────┬─ login ────────────────┬─ relay (IMAP, POP3) ─────┬─ session.closed
+//!              may this address?   │  the front half speaks │  bytes both ways         │
+//!              implicit TLS        │  gate, dial, back half │                          │
+//!                  │               │      │                 └─ submission (SMTP) ──────┤
+//!                  └ refused,      │      └ left, refused,     message by message      │
+//!                    tls.failed    │        timed out ─────────────────────────────────┘
+//! ```
+//!
+//! Each stage is boxed, so that a session that only waits is as large as the stage it waits in.
+
+mod attempt;
+mod handshake;
+mod login;
+mod mailbox;
+mod relay;
+mod stream;
+mod submission;
+
+use crate::backend::Backends;
+use crate::gate::Gate;
+use crate::observe::event::{SessionId, TlsFacts};
+use crate::observe::metrics::SessionState;
+use crate::observe::{Event, Kind, Observe};
+use crate::policy::{Listener, Policy};
+use crate::proto::Refusal;
+use crate::tls::ServerTls;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use handshake::refuse;
+
+/// What all sessions share.
+pub struct Shared {
+    /// May this happen?
+    pub gate: Arc<Gate>,
+    /// The servers behind.
+    pub backends: Arc<Backends>,
+    /// Our certificates.
+    pub tls: ArcSwap<ServerTls>,
+    /// Log and metrics.
+    pub observe: Arc<Observe>,
+}
+
+/// One connection's facts.
+pub struct Session {
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// The policy it began under; a reload does not touch it.
+    pub policy: Arc<Policy>,
+    /// Where it came in.
+    pub listener: Arc<Listener>,
+    /// Its name in events.
+    pub id: SessionId,
+    /// The client's address, an IPv4 one in its own form.
+    pub client: SocketAddr,
+    /// What was negotiated, once it was.
+    pub tls: Option<TlsFacts>,
+    /// Asks the session to say goodbye.
+    pub leave: CancellationToken,
+    /// When it was accepted.
+    pub started: Instant,
+}
+
+/// How a session ended, for its last event.
+#[derive(Debug, Default)]
+struct Ending {
+    reason: &'static str,
+    detail: Option<String>,
+    bytes_in: u64,
+    bytes_out: u64,
+    mail: Option<Mail>,
+    user: Option<String>,
+    backend_server: Option<String>,
+}
+
+/// What a session on SMTP brought to the backend.
+#[derive(Debug, Default, Clone, Copy)]
+struct Mail {
+    messages: u64,
+    recipients: u64,
+}
+
+impl Ending {
+    /// An end without a mailbox or a message behind it.
+    fn of(reason: &'static str, client: &stream::ClientStream) -> Self {
+        Self { reason, bytes_in: client.bytes_in, bytes_out: client.bytes_out, ..Self::default() }
+    }
+
+    fn refused(refusal: Refusal, client: &stream::ClientStream) -> Self {
+        Self::of(refusal.as_str(), client)
+    }
+}
+
+/// Serves one accepted connection to its end. Never fails: how it ended is its last event.
+pub async fn serve(mut session: Session, socket: TcpStream) {
+    let metrics = session.shared.observe.metrics().listener(&session.listener.name);
+    let mut state = metrics.session(SessionState::Handshake);
+    let Some((client, _admission)) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await else {
+        return;
+    };
+    state.enter(SessionState::Login);
+    let ending = match Box::pin(login::login(&mut session, &metrics, client)).await {
+        login::Entered::Nowhere(ending) => ending,
+        login::Entered::Mailbox(open) => {
+            state.enter(SessionState::Relay);
+            Box::pin(mailbox::carry(&session, *open)).await
+        }
+        login::Entered::Submission(open) => {
+            state.enter(SessionState::Relay);
+            Box::pin(submission::follow(&session, *open)).await
+        }
+    };
+    metrics.bytes_in(ending.bytes_in);
+    metrics.bytes_out(ending.bytes_out);
+    session.closed(ending);
+}
+
+impl Session {
+    /// An event of this session.
+    fn event(&self, kind: Kind) -> Event {
+        let mut event = Event::new(kind);
+        event.session = Some(self.id);
+        event.listener = Some(self.listener.name.clone());
+        event.protocol = Some(self.listener.service);
+        event.client_ip = Some(self.client.ip());
+        event.client_port = Some(self.client.port());
+        event.tls.clone_from(&self.tls);
+        event
+    }
+
+    fn record(&self, event: &Event) {
+        self.shared.observe.record(event);
+    }
+
+    fn closed(&self, ending: Ending) {
+        let mut event = self.event(Kind::SessionClosed);
+        event.reason = Some(ending.reason.to_owned());
+        event.detail = ending.detail;
+        event.user = ending.user;
+        event.backend = event.user.is_some().then(|| self.listener.backend.name.clone());
+        event.server = ending.backend_server;
+        event.duration = Some(self.started.elapsed());
+        event.bytes_in = Some(ending.bytes_in);
+        event.bytes_out = Some(ending.bytes_out);
+        event.messages = ending.mail.map(|mail| mail.messages);
+        event.recipients = ending.mail.map(|mail| mail.recipients);
+        self.record(&event);
+    }
+}

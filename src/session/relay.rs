@@ -1,0 +1,397 @@
+//! Two streams and a deadline: what a logged-in POP3 or IMAP session is.
+//!
+//! Nothing here knows mail. A session that waits owns no buffer: one scratch buffer a thread serves
+//! all of them, and only what a slow reader has not taken yet is kept, for that session alone.
+
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Large enough that a bulk transfer costs few calls.
+const SCRATCH: usize = 64 * 1024;
+/// How long the other direction may go on without progress when one side has ended.
+const AFTER_END: Duration = Duration::from_secs(3);
+/// A backend's goodbye stands in a small chunk; larger ones are not searched for it.
+const SMALL: usize = 1024;
+/// Rounds of a direction before the other sessions of the thread get their turn.
+const ROUNDS: u32 = 32;
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// How the relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed first.
+    Client,
+    /// The backend closed first; everything it said was delivered.
+    Backend,
+    /// Neither said anything for the idle time.
+    Idle,
+    /// We were asked to end it.
+    Asked,
+    /// A connection broke on the client's side.
+    ClientBroke,
+    /// A connection broke on the backend's side.
+    BackendBroke,
+}
+
+/// What is known of the dialogue's state when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// How.
+    pub(super) how: End,
+    /// The last byte the client got ended a line, or nothing was sent at all.
+    pub(super) at_line_end: bool,
+    /// The backend said `farewell` in the last chunk it sent.
+    pub(super) said_farewell: bool,
+}
+
+/// What the relay starts with.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    /// Read from the client behind the login, for the backend.
+    pub(super) from_client: BytesMut,
+    /// Read from the backend behind its verdict, for the client.
+    pub(super) from_backend: BytesMut,
+    /// How long both sides may be silent.
+    pub(super) idle: Duration,
+    /// A word in a small chunk of the backend's that says that it means to close.
+    pub(super) farewell: Option<&'static [u8]>,
+}
+
+/// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. A side's
+/// end travels to the other one (half-close); the streams are the caller's to close.
+pub(super) async fn relay<C, B>(client: &mut C, backend: &mut B, start: Start, leave: &CancellationToken) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut up = Pump::new(start.from_client, None);
+    let mut down = Pump::new(start.from_backend, start.farewell);
+    let mut quiet = Quiet { since: Instant::now(), limit: start.idle };
+    let sleep = tokio::time::sleep(start.idle);
+    tokio::pin!(sleep);
+    let asked = leave.cancelled();
+    tokio::pin!(asked);
+    let mut first_end = None;
+
+    let how = poll_fn(|cx| {
+        let moved = up.moved + down.moved;
+        let up_state = up.poll(client, backend, cx);
+        let down_state = down.poll(backend, client, cx);
+        if up.moved + down.moved != moved {
+            quiet.since = Instant::now();
+        }
+        for (state, reads, writes) in
+            [(up_state, End::ClientBroke, End::BackendBroke), (down_state, End::BackendBroke, End::ClientBroke)]
+        {
+            match state {
+                Err(Broken::Reading) => return Poll::Ready(first_end.unwrap_or(reads)),
+                Err(Broken::Writing) => return Poll::Ready(first_end.unwrap_or(writes)),
+                Ok(()) => {}
+            }
+        }
+        if first_end.is_none() {
+            first_end = match (up.source_ended, down.source_ended) {
+                (_, true) => Some(End::Backend),
+                (true, false) => Some(End::Client),
+                (false, false) => None,
+            };
+            if first_end.is_some() {
+                quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(start.idle) };
+                sleep.as_mut().reset(quiet.since + quiet.limit);
+            }
+        }
+        // The backend's end, all of it delivered, is the session's end; a client's end waits for the backend's answer.
+        if down.done {
+            return Poll::Ready(first_end.unwrap_or(End::Backend));
+        }
+        if asked.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Asked);
+        }
+        quiet.poll(sleep.as_mut(), cx).map(|()| first_end.unwrap_or(End::Idle))
+    })
+    .await;
+    Ended { how, at_line_end: down.at_line_end && down.rest.is_empty(), said_farewell: down.said_farewell }
+}
+
+/// The time since something moved. The timer is not reset at each byte: when it rings, it is set anew if it rang too early.
+struct Quiet {
+    since: Instant,
+    limit: Duration,
+}
+
+impl Quiet {
+    fn poll(&self, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        while sleep.as_mut().poll(cx).is_ready() {
+            let due = self.since + self.limit;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+/// Which half of a pump broke.
+enum Broken {
+    Reading,
+    Writing,
+}
+
+/// One direction.
+struct Pump {
+    /// What the writer has not taken yet.
+    rest: BytesMut,
+    moved: u64,
+    at_line_end: bool,
+    farewell: Option<&'static [u8]>,
+    said_farewell: bool,
+    source_ended: bool,
+    needs_flush: bool,
+    /// The source ended and the writer was told so.
+    done: bool,
+}
+
+impl Pump {
+    fn new(rest: BytesMut, farewell: Option<&'static [u8]>) -> Self {
+        let mut pump = Self {
+            rest: BytesMut::new(),
+            moved: 0,
+            at_line_end: true,
+            farewell,
+            said_farewell: false,
+            source_ended: false,
+            needs_flush: false,
+            done: false,
+        };
+        pump.note(&rest);
+        pump.rest = rest;
+        pump
+    }
+
+    /// Moves what can be moved now. `Ok` with everything parked in a waker, or done.
+    fn poll<R, W>(&mut self, reader: &mut R, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.done {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            while !self.rest.is_empty() {
+                match Pin::new(&mut *writer).poll_write(cx, &self.rest) {
+                    Poll::Ready(Ok(written)) if written > 0 => self.wrote(written),
+                    Poll::Ready(_) => return Err(Broken::Writing),
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            if self.rest.capacity() > 0 {
+                self.rest = BytesMut::new();
+            }
+            if self.source_ended {
+                return self.finish(writer, cx);
+            }
+            match self.shift(reader, writer, cx)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => return self.flush(writer, cx),
+            }
+        }
+        // More may be waiting: come back after the others.
+        cx.waker().wake_by_ref();
+        self.flush(writer, cx)
+    }
+
+    /// Reads once into the thread's scratch buffer and hands it on; what is not taken is kept.
+    fn shift<R, W>(&mut self, reader: &mut R, writer: &mut W, cx: &mut Context<'_>) -> Result<Poll<()>, Broken>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            match Pin::new(reader).poll_read(cx, &mut buf) {
+                Poll::Pending => return Ok(Poll::Pending),
+                // A TLS client that vanishes without close_notify has ended all the same; nothing after it is trusted.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Poll::Ready(Err(_)) => return Err(Broken::Reading),
+                Poll::Ready(Ok(())) => {}
+            }
+            let mut chunk = buf.filled();
+            if chunk.is_empty() {
+                self.source_ended = true;
+                return Ok(Poll::Ready(()));
+            }
+            self.note(chunk);
+            while !chunk.is_empty() {
+                match Pin::new(&mut *writer).poll_write(cx, chunk) {
+                    Poll::Ready(Ok(written)) if written > 0 => {
+                        self.moved += written as u64;
+                        self.needs_flush = true;
+                        chunk = &chunk[written..];
+                    }
+                    Poll::Ready(_) => return Err(Broken::Writing),
+                    Poll::Pending => {
+                        self.rest.extend_from_slice(chunk);
+                        break;
+                    }
+                }
+            }
+            Ok(Poll::Ready(()))
+        })
+    }
+
+    fn finish<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken> {
+        match Pin::new(writer).poll_shutdown(cx) {
+            Poll::Ready(Ok(())) => self.done = true,
+            // The other side is gone already, which is what we came to tell it.
+            Poll::Ready(Err(_)) => self.done = true,
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    fn flush<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if self.needs_flush {
+            match Pin::new(writer).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(_)) => return Err(Broken::Writing),
+                Poll::Pending => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, chunk: &[u8]) {
+        if let Some(last) = chunk.last() {
+            self.at_line_end = *last == b'\n';
+        }
+        if let Some(word) = self.farewell {
+            self.said_farewell = chunk.len() <= SMALL && memchr::memmem::find(chunk, word).is_some();
+        }
+    }
+
+    fn wrote(&mut self, written: usize) {
+        self.rest.advance(written);
+        self.moved += written as u64;
+        self.needs_flush = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    struct Ends {
+        client: DuplexStream,
+        backend: DuplexStream,
+        relay: tokio::task::JoinHandle<(Ended, DuplexStream, DuplexStream)>,
+        leave: CancellationToken,
+    }
+
+    fn start(start: Start) -> Ends {
+        let ((client, mut ours), (backend, mut theirs)) = (duplex(1000), duplex(1000));
+        let leave = CancellationToken::new();
+        let token = leave.clone();
+        let relay = tokio::spawn(async move {
+            let ended = relay(&mut ours, &mut theirs, start, &token).await;
+            (ended, ours, theirs)
+        });
+        Ends { client, backend, relay, leave }
+    }
+
+    fn idle(seconds: u64) -> Start {
+        Start { idle: Duration::from_secs(seconds), farewell: Some(b"* BYE"), ..Start::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_read_too_far_are_the_first_of_the_relay() {
+        let mut ends = start(Start {
+            from_client: BytesMut::from(&b"b NOOP\r\n"[..]),
+            from_backend: BytesMut::from(&b"* 1 EXISTS\r\n"[..]),
+            ..idle(60)
+        });
+        let mut text = [0; 8];
+        ends.backend.read_exact(&mut text).await.expect("the backend hears it");
+        assert_eq!(&text, b"b NOOP\r\n");
+        let mut text = [0; 12];
+        ends.client.read_exact(&mut text).await.expect("the client hears it");
+        assert_eq!(&text, b"* 1 EXISTS\r\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_arrives_through_a_narrow_pipe() {
+        let mut ends = start(idle(60));
+        let sent: Vec<u8> = (0..300_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let expected = sent.clone();
+        let sending = tokio::spawn(async move {
+            ends.backend.write_all(&sent).await.expect("taken");
+            ends.backend.shutdown().await.expect("ended");
+            ends.backend
+        });
+        let mut got = Vec::new();
+        ends.client.read_to_end(&mut got).await.expect("delivered");
+        assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+        drop(sending.await);
+        assert_eq!(ends.relay.await.expect("no panic").0.how, End::Backend);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_said_all_still_gets_its_answer() {
+        let mut ends = start(idle(60));
+        ends.client.write_all(b"a LOGOUT\r\n").await.expect("taken");
+        ends.client.shutdown().await.expect("ended");
+        let mut asked = Vec::new();
+        ends.backend.read_to_end(&mut asked).await.expect("the end arrives too");
+        assert_eq!(asked, b"a LOGOUT\r\n");
+        ends.backend.write_all(b"* BYE\r\na OK\r\n").await.expect("taken");
+        drop(ends.backend);
+        let mut answer = Vec::new();
+        ends.client.read_to_end(&mut answer).await.expect("delivered");
+        assert_eq!(answer, b"* BYE\r\na OK\r\n");
+        let (ended, ..) = ends.relay.await.expect("no panic");
+        assert_eq!(ended, Ended { how: End::Client, at_line_end: true, said_farewell: true });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_other_side_ends_within_four_seconds() {
+        let ends = start(idle(3600));
+        let began = Instant::now();
+        drop(ends.client);
+        let (ended, ..) = ends.relay.await.expect("no panic");
+        assert!(matches!(ended.how, End::Client | End::ClientBroke), "{ended:?}");
+        assert!(began.elapsed() < Duration::from_secs(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_the_idle_time_and_a_byte_prolongs_it() {
+        let mut ends = start(idle(60));
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        ends.backend.write_all(b"* OK still here\r").await.expect("taken");
+        let mut text = [0; 16];
+        ends.client.read_exact(&mut text).await.expect("delivered");
+        let (ended, ..) = ends.relay.await.expect("no panic");
+        assert_eq!(ended, Ended { how: End::Idle, at_line_end: false, said_farewell: false });
+        assert_eq!(began.elapsed().as_secs(), 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_asked() {
+        let ends = start(idle(60));
+        ends.leave.cancel();
+        assert_eq!(ends.relay.await.expect("no panic").0.how, End::Asked);
+    }
+}

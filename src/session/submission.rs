@@ -1,0 +1,423 @@
+//! An SMTP session behind its login, or a stranger's on port 25: followed message by message, never relayed blindly.
+
+use super::login::{Identity, Open, back_settings};
+use super::{Ending, Mail, Session};
+use crate::observe::{Event, Kind};
+use crate::policy::Timeouts;
+use crate::proto::smtp::{
+    self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
+};
+use crate::proto::{BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
+use bytes::{Buf, BufMut, BytesMut};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use super::stream::ClientStream;
+
+/// The most that is held of what a side has sent and the other has not taken yet.
+const HELD: usize = 64 * 1024;
+/// A buffer larger than this is given back while nothing stands in it.
+const KEPT: usize = 4 * 1024;
+
+/// Follows the session to its end.
+pub(super) async fn follow(session: &Session, open: Open) -> Ending {
+    let Open { client, from_client, to_client, dialogue, identity, helo } = open;
+    let server = dialogue.server.name.to_string();
+    let (backend, from_backend, capabilities) = dialogue.into_session();
+    let transaction = Transaction::new(settings(session, capabilities, identity.is_some(), helo));
+    let mut follower = Follower {
+        session,
+        transaction,
+        client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
+        backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
+        identity,
+        server,
+        mail: Mail::default(),
+        client_has_ended: false,
+    };
+    let reason = follower.run().await;
+    follower.close(reason).await
+}
+
+fn settings(session: &Session, backend: Capabilities, logged_in: bool, helo: Option<String>) -> TransactionSettings {
+    let submission = &session.policy.submission;
+    let recipients = if logged_in { Recipients::All } else { Recipients::Only(Arc::clone(&submission.accept_domains)) };
+    let remembered = session.shared.backends.remembered(&session.listener.backend, session.listener.service.protocol());
+    TransactionSettings {
+        hostname: session.policy.hostname.clone(),
+        max_message: submission.max_size,
+        bare_newline: submission.bare_newline,
+        recipients,
+        // What the client was shown is what was remembered when it came.
+        extensions: smtp::shown_extensions(&remembered, submission.max_size),
+        backend,
+        helo,
+    }
+}
+
+struct Follower<'s> {
+    session: &'s Session,
+    transaction: Transaction,
+    client: Side<ClientStream>,
+    backend: Side<TcpStream>,
+    identity: Option<Identity>,
+    server: String,
+    mail: Mail,
+    /// It will send nothing more; what it sent is worked off.
+    client_has_ended: bool,
+}
+
+/// A connection and what is under way on it. Without a connection, nothing is.
+struct Side<S> {
+    buffers: Buffers,
+    io: Option<S>,
+}
+
+/// What came, and what is to go.
+struct Buffers {
+    from: BytesMut,
+    to: BytesMut,
+}
+
+/// What waiting came to.
+enum Waited {
+    /// Bytes moved: look again.
+    Moved,
+    /// The client will send no more.
+    ClientEnded,
+    /// The connection to the client broke.
+    ClientBroke,
+    /// The backend ended its side, or its connection broke.
+    BackendEnded,
+    /// A deadline passed.
+    Timeout,
+    /// We are asked to end.
+    Asked,
+}
+
+impl Follower<'_> {
+    /// Runs the session; gives the reason of its end.
+    async fn run(&mut self) -> &'static str {
+        loop {
+            let progress = self.step();
+            match progress {
+                Progress::More => {}
+                Progress::Sender(_) | Progress::Recipient(_) => {
+                    let (to_backend, to_client) = (&mut self.backend.buffers.to, &mut self.client.buffers.to);
+                    self.transaction.decide(None, to_backend, to_client);
+                    continue;
+                }
+                Progress::Redial => {
+                    self.redial().await;
+                    continue;
+                }
+                Progress::Data => continue,
+                Progress::Abandon(refused) => {
+                    // Without another byte, above all without the dot that would make it a message.
+                    self.backend.io = None;
+                    self.backend.buffers = Buffers { from: BytesMut::new(), to: BytesMut::new() };
+                    self.refused(refused);
+                    continue;
+                }
+                Progress::Accepted(message) => {
+                    self.accepted(message);
+                    continue;
+                }
+                Progress::Refused(refused) => {
+                    self.refused(refused);
+                    continue;
+                }
+                Progress::Over(over) => return ending(&over),
+            }
+            if self.backend.io.is_none() {
+                // Says nothing where the connection was given up by us: the next message gets a new one.
+                self.transaction.backend_lost(&mut self.client.buffers.to);
+            }
+            if self.transaction.turn() == Turn::Nobody {
+                return "backend_lost";
+            }
+            if self.client_has_ended && matches!(self.transaction.turn(), Turn::Client | Turn::ClientData) {
+                return "client_closed";
+            }
+            if self.session.leave.is_cancelled() && self.transaction.is_idle() {
+                self.transaction.goodbye(Goodbye::ShuttingDown, &mut self.client.buffers.to);
+                return "shutting_down";
+            }
+            match self.wait().await {
+                Waited::Moved | Waited::Asked => {}
+                Waited::ClientEnded => self.client_has_ended = true,
+                Waited::ClientBroke => return "client_lost",
+                // What it said before is heard first; then its end is.
+                Waited::BackendEnded => self.backend.io = None,
+                Waited::Timeout => return self.timed_out(),
+            }
+        }
+    }
+
+    /// A reply may free the way for commands that wait, so the backend's side comes first.
+    fn step(&mut self) -> Progress {
+        let (client, backend) = (&mut self.client.buffers, &mut self.backend.buffers);
+        match self.transaction.backend(&mut backend.from, &mut backend.to, &mut client.to) {
+            Progress::More => self.transaction.client(&mut client.from, &mut backend.to, &mut client.to),
+            progress => progress,
+        }
+    }
+
+    fn timed_out(&mut self) -> &'static str {
+        match self.transaction.turn() {
+            Turn::Client | Turn::ClientData if self.backend.buffers.to.is_empty() => {
+                self.transaction.goodbye(Goodbye::Timeout, &mut self.client.buffers.to);
+                Refusal::Timeout.as_str()
+            }
+            _ => {
+                self.transaction.backend_lost(&mut self.client.buffers.to);
+                "backend_timeout"
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Waited {
+        let limit = patience(&self.session.policy.timeouts, self.transaction.turn());
+        let reads_client = !self.client_has_ended;
+        let (client, backend) = (&mut self.client, &mut self.backend);
+        client.give_back();
+        backend.give_back();
+        let moving = std::future::poll_fn(|cx| {
+            let mut moved = false;
+            match backend.poll_write(cx) {
+                Poll::Ready(Ok(wrote)) => moved |= wrote,
+                Poll::Ready(Err(_)) => return Poll::Ready(Waited::BackendEnded),
+                Poll::Pending => {}
+            }
+            match client.poll_write(cx) {
+                Poll::Ready(Ok(wrote)) => moved |= wrote,
+                Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
+                Poll::Pending => {}
+            }
+            // A side is read only while what it sent before has room on the other.
+            if client.buffers.to.len() < HELD {
+                match backend.poll_read(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendEnded),
+                    Poll::Ready(Ok(_)) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if reads_client && backend.buffers.to.len() < HELD {
+                match client.poll_read(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Waited::ClientEnded),
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Poll::Ready(Waited::ClientEnded);
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
+                    Poll::Ready(Ok(_)) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if moved { Poll::Ready(Waited::Moved) } else { Poll::Pending }
+        });
+        let asked = async {
+            if self.session.leave.is_cancelled() {
+                // Asked already; the message under way may come to its end.
+                std::future::pending::<()>().await;
+            }
+            self.session.leave.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            waited = moving => waited,
+            () = asked => Waited::Asked,
+            () = tokio::time::sleep(limit) => Waited::Timeout,
+        }
+    }
+
+    /// Dials and logs in again after a message was abandoned, for the next one.
+    async fn redial(&mut self) {
+        match self.try_redial().await {
+            Some((stream, from_backend, capabilities)) => {
+                self.backend.io = Some(stream);
+                self.backend.buffers.from = from_backend;
+                self.transaction.redialed(capabilities, &mut self.backend.buffers.to);
+            }
+            None => self.transaction.unavailable(&mut self.client.buffers.to),
+        }
+    }
+
+    async fn try_redial(&mut self) -> Option<(TcpStream, BytesMut, Capabilities)> {
+        let session = self.session;
+        let listener = &session.listener;
+        let settings = back_settings(session, self.transaction.helo());
+        let timeouts = &session.policy.timeouts;
+        let opening = session.shared.backends.open(&listener.backend, listener.service.protocol(), &settings, timeouts);
+        let mut dialogue = opening.await.ok()?;
+        if let Some(identity) = &self.identity {
+            let login = identity.login.as_ref()?;
+            // A response to a challenge was for that challenge; only a password can be said again.
+            if !matches!(login.credentials, Credentials::Password { .. }) {
+                return None;
+            }
+            dialogue.login(login).ok()?;
+            if !matches!(dialogue.next(Instant::now() + timeouts.backend_login).await, Ok(BackStep::Accepted(_))) {
+                return None;
+            }
+        }
+        Some(dialogue.into_session())
+    }
+
+    fn accepted(&mut self, message: Message) {
+        let recipients = message.envelope.recipients.len() as u64;
+        self.mail.messages += 1;
+        self.mail.recipients += recipients;
+        let mut event = self.event(Kind::MessageAccepted, message.envelope.from.as_ref());
+        event.recipients = Some(recipients);
+        event.size = Some(message.size);
+        event.reply = Some(message.reply.to_line());
+        self.session.record(&event);
+    }
+
+    fn refused(&mut self, refused: Refused) {
+        let mut event = self.event(Kind::MessageRefused, refused.from.as_ref());
+        event.reason = Some(refused.reason.map_or("backend_refused", Refusal::as_str).to_owned());
+        event.reply = Some(refused.reply.to_line());
+        match refused.stage {
+            Stage::Sender => {}
+            Stage::Recipient(_) => event.recipients = Some(1),
+            Stage::Message { recipients, size } => {
+                event.recipients = Some(recipients.len() as u64);
+                event.size = Some(size);
+            }
+        }
+        self.session.record(&event);
+    }
+
+    fn event(&self, kind: Kind, from: Option<&smtp::Address>) -> Event {
+        let mut event = self.session.event(kind);
+        event.user = self.identity.as_ref().map(|identity| identity.user.clone());
+        event.backend = Some(self.session.listener.backend.name.clone());
+        event.server = Some(self.server.clone());
+        event.from = Some(from.map_or_else(|| "<>".to_owned(), |from| printable(from.to_string().as_bytes(), 320)));
+        event
+    }
+
+    /// Says the last words and closes both sides. A backend that is in the middle of a message never sees its end.
+    async fn close(mut self, reason: &'static str) -> Ending {
+        let farewell = std::future::poll_fn(|cx| {
+            // QUIT, so that the backend does not log a lost connection.
+            let backend = self.backend.poll_flush(cx);
+            let client = self.client.poll_flush(cx);
+            if backend.is_ready() && client.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        // Last words to sides that do not read are not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
+        let backend = self.backend.io.take();
+        let client = self.client.io.take();
+        let mut ending = client.as_ref().map_or_else(Ending::default, |client| Ending::of(reason, client));
+        tokio::join!(
+            async {
+                if let Some(backend) = backend {
+                    part(backend).await;
+                }
+            },
+            async {
+                if let Some(client) = client {
+                    client.close().await;
+                }
+            }
+        );
+        ending.mail = Some(self.mail);
+        ending.user = self.identity.map(|identity| identity.user);
+        ending.backend_server = Some(self.server);
+        ending
+    }
+}
+
+/// Ends our side of the backend's connection and waits a moment for its own end: an answer left unread would make
+/// the end a reset, and the backend log a lost connection.
+async fn part(mut backend: TcpStream) {
+    let parting = async {
+        backend.shutdown().await?;
+        let mut rest = [0; 512];
+        while backend.read(&mut rest).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Nobody waits for its last words.
+    let _ = tokio::time::timeout(Duration::from_secs(2), parting).await;
+}
+
+/// How long a turn may last without a byte moving.
+fn patience(timeouts: &Timeouts, turn: Turn) -> Duration {
+    match turn {
+        Turn::BackendDataEnd => timeouts.backend_data_end,
+        Turn::Client | Turn::ClientData | Turn::Backend | Turn::Caller | Turn::Nobody => timeouts.idle_submission,
+    }
+}
+
+fn ending(over: &Over) -> &'static str {
+    match over {
+        Over::Left => "logout",
+        Over::Violation(violation) => violation.refusal().as_str(),
+        Over::Backend(_) => "backend_closed",
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
+    /// Writes as far as the other end takes it; `true` if anything went.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let Some(io) = &mut self.io else { return Poll::Ready(Ok(false)) };
+        let mut wrote = false;
+        while !self.buffers.to.is_empty() {
+            match Pin::new(&mut *io).poll_write(cx, &self.buffers.to) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.buffers.to.advance(written);
+                    wrote = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if wrote => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match Pin::new(io).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(wrote)),
+        }
+    }
+
+    /// Reads more; pending where there is no connection or no room.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(io) = &mut self.io else { return Poll::Pending };
+        let from = &mut self.buffers.from;
+        let room = HELD.saturating_sub(from.len());
+        if room == 0 {
+            return Poll::Pending;
+        }
+        if from.capacity() - from.len() < KEPT.min(room) {
+            from.reserve(room.min(HELD / 4));
+        }
+        poll_read_buf(Pin::new(io), cx, &mut from.limit(room))
+    }
+
+    /// All of it written and flushed, or no way to.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(true)) if !self.buffers.to.is_empty() => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// A session that waits keeps no large buffers.
+    fn give_back(&mut self) {
+        for buffer in [&mut self.buffers.from, &mut self.buffers.to] {
+            if buffer.is_empty() && buffer.capacity() > KEPT {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! TLS on the client's side of the gateway: which certificate a client is shown, what is wrong with one, how a
+//! new one takes the place of the old, and what a handshake came to.
+//!
+//! ```text
+//! CertificateFiles --load--> Identity + findings --> Certificates (chosen by SNI and key type)
+//! PrivateCa --identity-----> Identity                    |
+//!                                                  ServerTls.config(alpn) --> rustls
+//! Watched.poll(now): looks at the files again and swaps the Certificates under every listener at once
+//! ```
+//!
+//! Everything here is a function or a value: no socket, no task, no timer. The time is an argument, and files are
+//! read where the doc says so, so a caller does that on a thread that may block. The cryptography is always
+//! [`provider`]'s; the process-wide default of rustls is neither read nor set.
+
+mod ca;
+mod certificates;
+mod chain;
+mod facts;
+mod files;
+mod finding;
+mod hello;
+mod identity;
+mod name;
+mod server;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use ca::{CaError, Issued, PrivateCa};
+pub use certificates::Certificates;
+pub use facts::{FAILURE_REASONS, Facts, failure_reason};
+pub use files::CertificateFiles;
+pub use finding::{ChainFinding, Severity};
+pub use hello::{TooOld, client_hello_version};
+pub use identity::{Checked, Identity, KeyKind};
+pub use name::{InvalidName, Name};
+pub use server::{Alpn, MinVersion, ServerTls, Settings};
+pub use watch::{Change, SETTLING, Source, Watched};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use std::sync::{Arc, LazyLock};
+
+/// Gives the one provider of cryptography: aws-lc-rs with rustls' own suites, which are AEAD with ephemeral keys
+/// and nothing else (RFC 9325), and X25519MLKEM768 as the first key exchange.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
+}

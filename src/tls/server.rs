@@ -1,0 +1,186 @@
+//! TLS as the server: one set of certificates and ticket keys under a configuration for every protocol.
+
+use super::certificates::Certificates;
+use super::provider;
+use arc_swap::ArcSwap;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use std::fmt;
+use std::sync::Arc;
+
+/// What an operator may choose about TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The oldest version taken.
+    pub min_version: MinVersion,
+    /// Whether clients may resume sessions by ticket. Off costs a full handshake for each connection.
+    pub session_tickets: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { min_version: MinVersion::Tls12, session_tickets: true }
+    }
+}
+
+/// The oldest version of TLS that is taken. There is nothing below 1.2 (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MinVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
+}
+
+/// The protocol inside, as ALPN names it (RFC 7301). A client that names protocols and not this one is refused with
+/// alert 120 (`no_application_protocol`): it was sent here by somebody who wants one server's bytes taken for
+/// another's (the ALPACA attack). A client that names none, as nearly all mail clients, is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// `imap`.
+    Imap,
+    /// `pop3`.
+    Pop3,
+    /// `smtp`: not registered with IANA, but what nginx and the clients that send one use.
+    Smtp,
+    /// `http/1.1`, for pages served beside the mail.
+    Http,
+    /// None: the protocol inside is not known here, and what a client names is not looked at.
+    Unnamed,
+}
+
+impl Alpn {
+    const ALL: [Self; 5] = [Self::Imap, Self::Pop3, Self::Smtp, Self::Http, Self::Unnamed];
+
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let name: &[u8] = match self {
+            Self::Imap => b"imap",
+            Self::Pop3 => b"pop3",
+            Self::Smtp => b"smtp",
+            Self::Http => b"http/1.1",
+            Self::Unnamed => return Vec::new(),
+        };
+        vec![name.to_vec()]
+    }
+}
+
+/// Serves TLS to clients. Clones share the certificates: [`ServerTls::replace`] on one changes what every listener
+/// shows from the next handshake on, and touches no session that is open.
+///
+/// # Resumption
+/// All protocols and listeners share the ticket keys, which exist in memory alone, change every six hours and are
+/// forgotten six hours later. rustls binds a ticket to the SNI, the cipher suite and so the TLS version; whatever
+/// differs means a full handshake. ALPN is held against the listener's own on every handshake, resumed or not, so a
+/// ticket got from one protocol opens no way into another. The certificate is not bound: a ticket outlives its
+/// replacement. Nor are the demands on a client's certificate: a configuration that asks for one must never share
+/// ticket keys with one that does not. Early data (0-RTT), which could be replayed, is never taken.
+///
+/// # Names
+/// rustls takes an address in the SNI for no SNI. What is no host name at all (NUL, non-ASCII, over 253 bytes) it
+/// refuses with `illegal_parameter` before any choice is made or anything is kept.
+#[derive(Clone)]
+pub struct ServerTls {
+    slot: Arc<Slot>,
+    settings: Settings,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+    configs: [Arc<ServerConfig>; Alpn::ALL.len()],
+}
+
+impl ServerTls {
+    /// Begins to serve these certificates. It fails only where the system gives no random numbers.
+    pub fn new(settings: Settings, certificates: Certificates) -> Result<Self, rustls::Error> {
+        let slot = Arc::new(Slot(ArcSwap::from_pointee(certificates)));
+        Self::assemble(slot, settings, None)
+    }
+
+    /// Serves the same certificates under other settings. Ticket keys are kept if tickets stay on, so that a reload
+    /// does not cost every client a full handshake. A later [`ServerTls::replace`] on either reaches both.
+    pub fn with_settings(&self, settings: Settings) -> Result<Self, rustls::Error> {
+        Self::assemble(Arc::clone(&self.slot), settings, self.tickets.clone())
+    }
+
+    /// Puts other certificates in service, for every handshake that begins from now on.
+    pub fn replace(&self, certificates: Certificates) {
+        self.slot.0.store(Arc::new(certificates));
+    }
+
+    /// Gives the certificates in service.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        self.slot.0.load_full()
+    }
+
+    /// Gives the settings in force.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Gives the configuration for one protocol: made once, so that this is a reference more and nothing else.
+    pub fn config(&self, alpn: Alpn) -> Arc<ServerConfig> {
+        let [imap, pop3, smtp, http, unnamed] = &self.configs;
+        Arc::clone(match alpn {
+            Alpn::Imap => imap,
+            Alpn::Pop3 => pop3,
+            Alpn::Smtp => smtp,
+            Alpn::Http => http,
+            Alpn::Unnamed => unnamed,
+        })
+    }
+
+    fn assemble(
+        slot: Arc<Slot>,
+        settings: Settings,
+        tickets: Option<Arc<dyn ProducesTickets>>,
+    ) -> Result<Self, rustls::Error> {
+        let tickets = match tickets {
+            _ if !settings.session_tickets => None,
+            Some(tickets) => Some(tickets),
+            None => Some(Ticketer::new()?),
+        };
+        let versions: &[&SupportedProtocolVersion] = match settings.min_version {
+            MinVersion::Tls12 => &[&TLS13, &TLS12],
+            MinVersion::Tls13 => &[&TLS13],
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&slot) as Arc<dyn ResolvesServerCert>);
+        // Sessions are kept by the clients, in tickets, or not at all: a client cannot fill our memory.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        match &tickets {
+            // Two, rustls' default: mail clients open a few connections side by side, and a ticket is for one.
+            Some(tickets) => config.ticketer = Arc::clone(tickets),
+            None => config.send_tls13_tickets = 0,
+        }
+        let configs = Alpn::ALL.map(|alpn| {
+            let mut config = config.clone();
+            config.alpn_protocols = alpn.protocols();
+            Arc::new(config)
+        });
+        Ok(Self { slot, settings, tickets, configs })
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Where the certificates in service stand: rustls looks here at every handshake.
+#[derive(Debug)]
+struct Slot(ArcSwap<Certificates>);
+
+impl ResolvesServerCert for Slot {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.0.load();
+        Some(Arc::clone(certificates.choose(hello.server_name(), hello.signature_schemes()).certified()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
