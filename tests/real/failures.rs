@@ -55,7 +55,8 @@ fn after_a_wrong_password_the_right_one_is_taken_in_the_same_session() {
         &format!(
             "m = imap(); refused(lambda: m.login('{user}', 'wrong')); m.login('{user}', 'secret'); m.select(); m.logout()\n\
              p = pop3(); p.user('{user}'); refused(lambda: p.pass_('wrong')); p.user('{user}'); p.pass_('secret'); p.quit()\n\
-             s = submission(); refused(lambda: s.login('{user}', 'wrong')); s.login('{user}', 'secret'); s.quit()\n"
+             s = submission(); s.user, s.password = '{user}', 'wrong'\n\
+             refused(lambda: s.auth('PLAIN', s.auth_plain)); s.login('{user}', 'secret'); s.quit()\n"
         ),
     );
 }

@@ -60,8 +60,10 @@ impl Gatepost {
         );
         let gateway = Self { address, directory, kept };
         // What a gateway shows of a server it has yet to hear is the protocol's minimum; these tests want to see the server.
-        let servers: Vec<SocketAddr> = [backend.imap, backend.pop3, backend.smtp].into_iter().flatten().collect();
-        let up = servers.iter().all(|server| first_line(*server).is_some());
+        let greetings = [(backend.imap, "* OK"), (backend.pop3, "+OK"), (backend.smtp, "220")];
+        let up = greetings.iter().all(|(server, greeting)| {
+            server.is_none_or(|server| first_line(server).is_some_and(|line| line.starts_with(greeting)))
+        });
         gateway.wait_until_ready(if up { "readyz?backends" } else { "readyz" });
         gateway
     }
