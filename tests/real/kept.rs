@@ -125,9 +125,11 @@ pub fn directory(name: &str) -> PathBuf {
     path
 }
 
-/// Writes `text` to `path`, making the directories on the way.
+/// Writes `text` to a new file at `path`, making the directories on the way.
 pub fn write(path: &Path, text: impl AsRef<[u8]>) {
     std::fs::create_dir_all(path.parent().expect("a file in a directory")).expect("a directory");
+    // A file that is there may be a link to one that others share.
+    let _ = std::fs::remove_file(path);
     File::create(path)
         .and_then(|mut file| file.write_all(text.as_ref()))
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
