@@ -1,5 +1,6 @@
 //! Doors: sockets that accept, and pause when descriptors run out.
 
+use super::bind::BoundSocket;
 use super::{Bound, ListenerStatus, Server};
 use crate::policy::Listener;
 use crate::proto::Refusal;
@@ -20,7 +21,7 @@ const REST: Duration = Duration::from_millis(200);
 /// One listening socket.
 pub(super) struct Door {
     pub(super) address: SocketAddr,
-    /// The address as it is configured: port 0 becomes another one when it is bound.
+    /// The address as it is configured, by which a reload knows it again.
     pub(super) configured: SocketAddr,
     /// What it is for; a reload puts another in its place.
     pub(super) listener: Arc<ArcSwap<Listener>>,
@@ -48,15 +49,9 @@ impl Server {
     /// Accepts on the sockets.
     pub(super) async fn open(self: &Arc<Self>, bound: Bound) -> io::Result<()> {
         let mut doors = self.doors.lock().await;
-        for (listener, socket) in bound.sockets {
+        for BoundSocket { listener, configured, socket } in bound.sockets {
             let socket = TcpListener::from_std(socket)?;
             let address = socket.local_addr()?;
-            let configured = listener
-                .addresses
-                .iter()
-                .copied()
-                .find(|configured| configured.port() == address.port())
-                .unwrap_or(SocketAddr::new(address.ip(), 0));
             tracing::info!(
                 "listening on {address}: {} ({}, tls: {})",
                 listener.name,

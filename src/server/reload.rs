@@ -1,6 +1,7 @@
 //! A new configuration, new certificates, new lists: without touching a session.
 
-use super::{Bound, Server, WATCH, bind};
+use super::bind::{self, BoundSocket};
+use super::{Bound, Server, WATCH};
 use crate::config::Finding;
 use crate::observe::{Event, Kind};
 use crate::policy::Policy;
@@ -66,13 +67,13 @@ impl Server {
         let known: Vec<SocketAddr> = self.doors.lock().await.iter().map(|door| door.configured).collect();
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in &policy.listeners {
-            for &address in listener.addresses.iter().filter(|address| !known.contains(address)) {
-                match bind::listen(address) {
+            for &configured in listener.addresses.iter().filter(|address| !known.contains(address)) {
+                match bind::listen(configured) {
                     Ok((socket, note)) => {
                         bound.notes.extend(note);
-                        bound.sockets.push((Arc::clone(listener), socket));
+                        bound.sockets.push(BoundSocket { listener: Arc::clone(listener), configured, socket });
                     }
-                    Err(error) => errors.push(format!("needs a restart: cannot listen on {address}: {error}")),
+                    Err(error) => errors.push(format!("needs a restart: cannot listen on {configured}: {error}")),
                 }
             }
         }
