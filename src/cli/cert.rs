@@ -1,9 +1,8 @@
 //! `gatepost cert`: the private CA.
 
 use super::source::load_file;
-use super::{ConfigFile, FAILED, FINE, print_data};
+use super::{ConfigFile, FAILED, print_data, say};
 use crate::tls::PrivateCa;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// What can be done with the private CA.
@@ -38,16 +37,16 @@ enum Format {
 pub(super) fn cert(command: &CertCommand) -> u8 {
     match command {
         CertCommand::Export(arguments) => match export(arguments) {
-            Ok(()) => FINE,
+            Ok(code) => code,
             Err(error) => {
-                eprintln!("{error:#}");
+                say(format_args!("{error:#}"));
                 FAILED
             }
         },
     }
 }
 
-fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
+fn export(arguments: &ExportArguments) -> anyhow::Result<u8> {
     let folder = match &arguments.state_dir {
         Some(folder) => folder.clone(),
         None => match load_file(arguments.file.config.as_deref()) {
@@ -64,10 +63,9 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
             folder.display()
         );
     };
-    eprintln!("SHA-256 {}", ca.fingerprint());
-    match arguments.format {
+    say(format_args!("SHA-256 {}", ca.fingerprint()));
+    Ok(match arguments.format {
         Format::Pem => print_data(ca.root_pem()),
-        Format::Der => std::io::stdout().lock().write_all(ca.root_der())?,
-    }
-    Ok(())
+        Format::Der => print_data(ca.root_der()),
+    })
 }

@@ -1,7 +1,7 @@
 //! Commands to a running gateway, over its admin socket.
 
 use super::source::load_file;
-use super::{ConfigFile, FAILED, FINE, print_data, small_runtime};
+use super::{ConfigFile, FAILED, FINE, print_data, say, small_runtime};
 use crate::admin::{self, AdminError};
 use hyper::Method;
 use serde_json::Value;
@@ -54,37 +54,36 @@ pub(super) fn status(arguments: &StatusArguments) -> u8 {
         return match ask(&socket, Method::GET, "/readyz") {
             Ok(_) => FINE,
             Err(error) => {
-                eprintln!("{error}");
+                say(error);
                 FAILED
             }
         };
     }
     match ask(&socket, Method::GET, "/api/v1/status") {
-        Ok(text) if arguments.json => print_data(&format!("{text}\n")),
+        Ok(text) if arguments.json => print_data(format!("{text}\n")),
         Ok(text) => match serde_json::from_str(&text) {
-            Ok(status) => print_data(&describe(&status)),
+            Ok(status) => print_data(describe(&status)),
             Err(error) => {
-                eprintln!("the gateway's answer cannot be read: {error}");
-                return FAILED;
+                say(format_args!("the gateway's answer cannot be read: {error}"));
+                FAILED
             }
         },
         Err(error) => {
-            eprintln!("{error}");
-            return FAILED;
+            say(error);
+            FAILED
         }
     }
-    FINE
 }
 
 /// Has the gateway do something, and prints what it says.
 pub(super) fn post(arguments: &SocketArguments, path: &str) -> u8 {
     match ask(&arguments.path(), Method::POST, path) {
         Ok(text) => {
-            eprint!("{text}");
+            say(text.trim_end());
             FINE
         }
         Err(error) => {
-            eprintln!("{error}");
+            say(error);
             FAILED
         }
     }

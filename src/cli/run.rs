@@ -2,7 +2,7 @@
 
 use super::serving::Serving;
 use super::source::{SourceArguments, print_findings};
-use super::{FAILED, FINE, REFUSED};
+use super::{FAILED, FINE, REFUSED, say};
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
 use crate::server::{self, Bound};
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     let identity = match privileges::identity(&policy.runtime) {
         Ok(identity) => identity,
         Err(error) => {
-            eprintln!("{error}");
+            say(error);
             return REFUSED;
         }
     };
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
         Ok(bound) => bound,
         Err(errors) => {
             for error in errors {
-                eprintln!("{error}");
+                say(error);
             }
             return FAILED;
         }
@@ -39,7 +39,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     match begin(policy, bound, identity.as_ref(), descriptors, arguments) {
         Ok(()) => FINE,
         Err(error) => {
-            eprintln!("{error:#}");
+            say(format_args!("{error:#}"));
             FAILED
         }
     }
@@ -58,7 +58,7 @@ fn begin(
     if let Some(folder) = policy.admin.socket.as_deref().and_then(Path::parent)
         && let Err(error) = own_folder(folder, 0o755, identity)
     {
-        eprintln!("admin.socket: the folder {} cannot be made: {error}", folder.display());
+        say(format_args!("admin.socket: the folder {} cannot be made: {error}", folder.display()));
     }
     if let Some(identity) = identity {
         identity.assume()?;

@@ -1,5 +1,6 @@
 //! Where the configuration comes from: a file, or no file at all.
 
+use super::say;
 use crate::config::{self, Environment, Finding, Given};
 use crate::policy::Policy;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,6 @@ pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), V
 /// Prints findings for people.
 pub(crate) fn print_findings(findings: &[Finding]) {
     for finding in findings {
-        eprintln!("{finding}");
+        say(finding);
     }
 }

@@ -9,7 +9,7 @@ pub mod words;
 
 use super::serving::Serving;
 use super::source::{load_file, print_findings};
-use super::{FAILED, FINE};
+use super::{FAILED, FINE, say};
 use crate::policy::LogFormat;
 use anyhow::Context;
 use server::MailServer;
@@ -31,7 +31,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> u8 {
     match show(arguments.port_base) {
         Ok(()) => FINE,
         Err(error) => {
-            eprintln!("{error:#}");
+            say(format_args!("{error:#}"));
             FAILED
         }
     }
@@ -75,8 +75,8 @@ fn show(base: u16) -> anyhow::Result<()> {
         let state = folder.clone();
         let ended = serving
             .until_told_to_end(|| match export_root(&state, &ca) {
-                Ok(()) => eprintln!("{}", Words { ports, ca: &ca }),
-                Err(error) => eprintln!("the CA's root cannot be exported: {error:#}"),
+                Ok(()) => say(format_args!("{}", Words { ports, ca: &ca })),
+                Err(error) => say(format_args!("the CA's root cannot be exported: {error:#}")),
             })
             .await;
         drop((guard, old_server));
