@@ -17,10 +17,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("session", &["proto", "policy", "tls", "store", "observe", "gate", "backend"]),
     ("server", &["proto", "policy", "tls", "config", "store", "observe", "gate", "backend", "session"]),
     ("admin", &["server", "observe"]),
-    (
-        "cli",
-        &["proto", "policy", "tls", "config", "store", "observe", "gate", "backend", "session", "server", "admin"],
-    ),
+    ("cli", &["proto", "policy", "tls", "config", "store", "observe", "gate", "backend", "session", "server", "admin"]),
 ];
 
 #[test]
