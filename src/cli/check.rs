@@ -1,7 +1,7 @@
 //! `gatepost check`: what is wrong, and with `--online` what the backends say.
 
-use super::source::{load_file, print_findings};
-use super::{ConfigFile, FAILED, FINE, REFUSED, print_data, say, small_runtime};
+use super::source::{SourceArguments, print_findings};
+use super::{FAILED, FINE, REFUSED, print_data, say, small_runtime};
 use crate::backend::{Backends, Dialogue, Lost};
 use crate::observe::Observe;
 use crate::policy::Policy;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArguments {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArguments,
     /// Also dials every backend and shows what it can do
     #[arg(long)]
     online: bool,
@@ -21,7 +21,7 @@ pub(crate) struct CheckArguments {
 
 /// Checks a configuration.
 pub(super) fn check(arguments: &CheckArguments) -> u8 {
-    let (policy, warnings) = match load_file(arguments.file.config.as_deref()) {
+    let (policy, warnings) = match arguments.source.load() {
         Ok(loaded) => loaded,
         Err(findings) => {
             print_findings(&findings);

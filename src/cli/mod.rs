@@ -50,11 +50,11 @@ enum Command {
     Schema,
 }
 
-/// Where the configuration is, for commands that talk to a running gateway.
+/// Where the configuration is, for commands beside a running gateway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigFile {
     /// The configuration [default: /etc/gatepost/gatepost.yaml]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG", value_parser = source::path())]
     config: Option<PathBuf>,
 }
 

@@ -3,6 +3,8 @@
 use super::say;
 use crate::config::{self, Environment, Finding, Given};
 use crate::policy::Policy;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 
 /// The file that is read when none is named.
@@ -12,19 +14,19 @@ const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SourceArguments {
     /// The configuration [default: /etc/gatepost/gatepost.yaml, unless a backend is named]
-    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG")]
+    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG", value_parser = path())]
     config: Option<PathBuf>,
     /// Runs without a file, in front of this host's plaintext ports 143, 110 and 25
-    #[arg(long, value_name = "HOST", env = "GATEPOST_BACKEND", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST", env = "GATEPOST_BACKEND")]
     backend: Option<String>,
     /// Our name, in greetings and on the certificate
     #[arg(long, value_name = "NAME", env = "GATEPOST_HOSTNAME")]
     hostname: Option<String>,
     /// The certificate chain (PEM)
-    #[arg(long, value_name = "FILE", env = "GATEPOST_CERT", requires = "key")]
+    #[arg(long, value_name = "FILE", env = "GATEPOST_CERT", value_parser = path())]
     cert: Option<PathBuf>,
     /// The certificate's key (PEM)
-    #[arg(long, value_name = "FILE", env = "GATEPOST_KEY", requires = "cert")]
+    #[arg(long, value_name = "FILE", env = "GATEPOST_KEY", value_parser = path())]
     key: Option<PathBuf>,
     /// Without a file: who may come in (networks and addresses, separated by commas) [default: everyone]
     #[arg(long, value_name = "CIDR,…", env = "GATEPOST_ALLOW")]
@@ -33,7 +35,7 @@ pub(crate) struct SourceArguments {
     #[arg(long, value_name = "ADDRESS", env = "GATEPOST_ADMIN_ADDRESS")]
     admin_address: Option<String>,
     /// Without a file: added to each port (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
-    #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET")]
+    #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET", value_parser = port_offset)]
     port_offset: Option<u16>,
 }
 
@@ -49,18 +51,32 @@ impl SourceArguments {
             admin_address: self.admin_address.clone(),
             port_offset: self.port_offset,
         };
-        if self.config.is_none() && self.backend.is_some() {
+        let file = self.config.as_deref().and_then(written);
+        if file.is_none() && self.backend.as_deref().is_some_and(|backend| !backend.is_empty()) {
             config::without_file(&given)
         } else {
-            let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT));
-            config::load_with(path, &Environment::of_process(), &given)
+            config::load_with(file.unwrap_or(Path::new(DEFAULT)), &Environment::of_process(), &given)
         }
     }
 }
 
+/// A path that may be empty, as a variable is that a compose file passes on without a value.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// A path, unless it is set to nothing, which counts as not set.
+pub(super) fn written(path: &Path) -> Option<&Path> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
+}
+
+fn port_offset(text: &str) -> Result<u16, ParseIntError> {
+    if text.is_empty() { Ok(0) } else { text.parse() }
+}
+
 /// Reads a file, or the default one.
 pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
-    config::load(path.unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
+    config::load(path.and_then(written).unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
 }
 
 /// Prints findings for people.
