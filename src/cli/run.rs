@@ -26,6 +26,10 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
             return REFUSED;
         }
     };
+    if let Some(Err(error)) = identity.as_ref().map(Identity::is_within_reach) {
+        say(error);
+        return REFUSED;
+    }
     let descriptors = privileges::raise_descriptors();
     let bound = match server::bind::bind(&policy) {
         Ok(bound) => bound,
@@ -63,9 +67,12 @@ fn begin(
     if let Some(identity) = identity {
         identity.assume()?;
     }
-    let (observe, guard) = crate::observe::init(&policy.log)?;
-    for note in &bound.notes {
-        tracing::warn!("{note}");
+    let (observe, guard) = crate::observe::init(&policy.log).map_err(|error| match &policy.log.auth_log {
+        Some(path) => anyhow::anyhow!("log.auth_log {}: {error}", path.display()),
+        None => error.into(),
+    })?;
+    if let Some(identity) = identity {
+        tracing::info!("running as {identity}");
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if policy.runtime.workers > 0 {
@@ -85,6 +92,10 @@ fn own_folder(path: &Path, mode: u32, identity: Option<&Identity>) -> std::io::R
     if path.is_dir() {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    // The folders above are not ours alone: whom we become must get through them.
+    if let Some(above) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
+    std::fs::DirBuilder::new().mode(mode).create(path)?;
     identity.map_or(Ok(()), |identity| identity.own(path))
 }
