@@ -48,6 +48,9 @@ impl Door {
 impl Server {
     /// Accepts on the sockets.
     pub(super) async fn open(self: &Arc<Self>, bound: Bound) -> io::Result<()> {
+        for note in &bound.notes {
+            tracing::warn!("{note}");
+        }
         let mut doors = self.doors.lock().await;
         for BoundSocket { listener, configured, socket } in bound.sockets {
             let socket = TcpListener::from_std(socket)?;

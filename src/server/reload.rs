@@ -53,6 +53,7 @@ impl Server {
         }
         let policy = Arc::new(policy);
         self.policy.store(Arc::clone(&policy));
+        self.shared.observe.set_level(policy.log.level);
         self.say_limits();
         self.swap_doors(&policy).await;
         self.open(bound).await.map_err(|error| error.to_string())?;
@@ -140,7 +141,8 @@ fn wants_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
         (old.admin != new.admin, "admin"),
         (old.runtime.user != new.runtime.user || old.runtime.group != new.runtime.group, "runtime.user"),
         (old.runtime.workers != new.runtime.workers, "runtime.workers"),
-        (old.log != new.log, "log"),
+        (old.log.format != new.log.format, "log.format"),
+        (old.log.auth_log != new.log.auth_log, "log.auth_log"),
     ];
     changed.into_iter().filter_map(|(changed, what)| changed.then_some(what)).collect()
 }
