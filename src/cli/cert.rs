@@ -5,6 +5,9 @@ use super::{ConfigFile, FAILED, print_data, say};
 use crate::tls::PrivateCa;
 use std::path::PathBuf;
 
+/// Where a gateway that was started without a file keeps its state.
+const DEFAULT_STATE_DIR: &str = "/var/lib/gatepost";
+
 /// What can be done with the private CA.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum CertCommand {
@@ -49,7 +52,8 @@ pub(super) fn cert(command: &CertCommand) -> u8 {
 fn export(arguments: &ExportArguments) -> anyhow::Result<u8> {
     let folder = match &arguments.state_dir {
         Some(folder) => folder.clone(),
-        None => match load_file(arguments.file.config.as_deref()) {
+        None if arguments.file.is_absent() => PathBuf::from(DEFAULT_STATE_DIR),
+        None => match load_file(arguments.file.path()) {
             Ok((policy, _)) => policy.state_dir,
             Err(findings) => {
                 super::source::print_findings(&findings);

@@ -1,8 +1,8 @@
 //! Commands to a running gateway, over its admin socket.
 
-use super::source::load_file;
 use super::{ConfigFile, FAILED, FINE, print_data, say, small_runtime};
 use crate::admin::{self, AdminError};
+use crate::config::{Environment, admin_socket};
 use hyper::Method;
 use serde_json::Value;
 use std::fmt::Write;
@@ -39,11 +39,8 @@ impl SocketArguments {
         if let Some(path) = &self.socket {
             return path.clone();
         }
-        match load_file(self.file.config.as_deref()) {
-            Ok((policy, _)) => policy.admin.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
-            // A gateway that was started without a file has the default socket.
-            Err(_) => PathBuf::from(DEFAULT_SOCKET),
-        }
+        // A gateway that was started without a file has the default socket.
+        admin_socket(self.file.path(), &Environment::of_process()).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
     }
 }
 

@@ -11,7 +11,7 @@ mod source;
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// All is well.
@@ -56,6 +56,17 @@ pub(crate) struct ConfigFile {
     /// The configuration [default: /etc/gatepost/gatepost.yaml]
     #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG", value_parser = source::path())]
     config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        self.config.as_deref().and_then(source::written).unwrap_or(Path::new(source::DEFAULT))
+    }
+
+    /// Whether no file is named and none stands in the usual place: a gateway here runs without one.
+    fn is_absent(&self) -> bool {
+        self.config.as_deref().and_then(source::written).is_none() && !Path::new(source::DEFAULT).exists()
+    }
 }
 
 /// Runs the command on the command line. Human text goes to stderr, data to stdout.

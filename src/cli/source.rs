@@ -8,7 +8,7 @@ use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 
 /// The file that is read when none is named.
-const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
+pub(super) const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
 
 /// Flags that say what to run. A flag goes before the environment, the environment before the file.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,9 +74,9 @@ fn port_offset(text: &str) -> Result<u16, ParseIntError> {
     if text.is_empty() { Ok(0) } else { text.parse() }
 }
 
-/// Reads a file, or the default one.
-pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
-    config::load(path.and_then(written).unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
+/// Reads a file.
+pub(crate) fn load_file(path: &Path) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+    config::load(path, &Environment::of_process())
 }
 
 /// Prints findings for people.

@@ -53,7 +53,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         let file = folder.join("gatepost.yaml");
         std::fs::write(&file, configuration(&folder, ports, &old_server))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let (mut policy, warnings) = load_file(Some(&file)).map_err(|findings| {
+        let (mut policy, warnings) = load_file(&file).map_err(|findings| {
             print_findings(&findings);
             anyhow::anyhow!("the demo's own configuration is refused")
         })?;
@@ -70,7 +70,7 @@ fn show(base: u16) -> anyhow::Result<()> {
             bound,
             observe: Arc::clone(&observe),
             descriptors,
-            source: Box::new(move || load_file(Some(&file))),
+            source: Box::new(move || load_file(&file)),
         };
         let state = folder.clone();
         let ended = serving
