@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +27,16 @@ pub(super) struct Door {
     /// What it is for; a reload puts another in its place.
     pub(super) listener: Arc<ArcSwap<Listener>>,
     closed: CancellationToken,
+    accepting: JoinHandle<()>,
 }
 
 impl Door {
-    /// Stops accepting; sessions go on.
-    pub(super) fn close(self) {
+    /// Stops accepting; sessions go on. The port is free when this returns.
+    pub(super) async fn close(self) {
         self.closed.cancel();
+        if let Err(error) = self.accepting.await {
+            tracing::error!("accepting on {} ended badly: {error}", self.address);
+        }
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
@@ -62,15 +67,12 @@ impl Server {
                 listener.tls.as_str()
             );
             self.shared.observe.metrics().listener(&listener.name);
-            let door = Door {
-                address,
-                configured,
-                listener: Arc::new(ArcSwap::new(listener)),
-                closed: CancellationToken::new(),
-            };
-            let (this, current, closed) = (Arc::clone(self), Arc::clone(&door.listener), door.closed.clone());
-            tokio::spawn(async move { closed.run_until_cancelled(this.accept(socket, &current)).await });
-            doors.push(door);
+            let (listener, closed) = (Arc::new(ArcSwap::new(listener)), CancellationToken::new());
+            let (this, current, until) = (Arc::clone(self), Arc::clone(&listener), closed.clone());
+            let accepting = tokio::spawn(async move {
+                until.run_until_cancelled(this.accept(socket, &current)).await;
+            });
+            doors.push(Door { address, configured, listener, closed, accepting });
         }
         Ok(())
     }

@@ -92,8 +92,9 @@ impl Server {
                     doors.push(door);
                 }
                 None => {
-                    tracing::info!("no longer listening on {}", door.address);
-                    door.close();
+                    let address = door.address;
+                    door.close().await;
+                    tracing::info!("no longer listening on {address}");
                 }
             }
         }
