@@ -5,7 +5,9 @@ use super::{Bound, Server, WATCH};
 use crate::config::Finding;
 use crate::observe::{Event, Kind};
 use crate::policy::Policy;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -102,35 +104,52 @@ impl Server {
 
     /// Looks at certificates and list files from time to time.
     pub(super) async fn watch_files(self: Arc<Self>) {
+        let mut faults = ListFaults::default();
         let mut ticks = tokio::time::interval(WATCH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let this = Arc::clone(&self);
+            let mut told = std::mem::take(&mut faults);
             let looked = tokio::task::spawn_blocking(move || {
                 this.keeper.blocking_lock().poll();
-                this.reread_lists();
+                this.reread_lists(&mut told);
+                told
             });
-            if let Err(error) = looked.await {
-                tracing::error!("looking at certificates and lists failed: {error}");
+            match looked.await {
+                Ok(told) => faults = told,
+                Err(error) => tracing::error!("looking at certificates and lists failed: {error}"),
             }
         }
     }
 
-    fn reread_lists(&self) {
+    /// Reads lists again that changed. A fault is told once, not at every look.
+    fn reread_lists(&self, told: &mut ListFaults) {
         for listener in &self.policy.load().listeners {
             for (path, outcome) in listener.access.reread() {
+                let (name, place) = (&listener.name, path.display().to_string());
+                let key = (name.clone(), path);
                 match outcome {
-                    Ok(false) => {}
-                    Ok(true) => tracing::info!("{}: {} is read again", listener.name, path.display()),
+                    Ok(changed) => {
+                        if told.remove(&key).is_some() || changed {
+                            tracing::info!("{name}: {place} is read again");
+                        }
+                    }
                     Err(error) => {
-                        tracing::error!("{}: the last good list stays: {error}", listener.name);
+                        let fault = error.to_string();
+                        if told.get(&key) != Some(&fault) {
+                            tracing::error!("{name}: {place}: the last good list stays: {fault}");
+                            told.insert(key, fault);
+                        }
                     }
                 }
             }
         }
     }
 }
+
+/// What was last said of a listener's list file that has gone wrong.
+type ListFaults = BTreeMap<(String, PathBuf), String>;
 
 fn lines(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
