@@ -47,7 +47,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let reopen = Arc::new(AtomicBool::new(false));
-        let thread = Thread { sink: Sink::new(sink), auth, attendant, reopen: Arc::clone(&reopen) };
+        let thread = Thread { sink: Sink::new(sink), auth, auth_fails: false, attendant, reopen: Arc::clone(&reopen) };
         std::thread::Builder::new().name("log".into()).spawn(move || thread.run(&jobs))?;
         Ok(Self { queue, reopen })
     }
@@ -105,20 +105,21 @@ impl<W: Write> Sink<W> {
         Self { inner, torn: false }
     }
 
-    /// Whether the line was written.
-    fn line(&mut self, line: &[u8]) -> bool {
-        if std::mem::take(&mut self.torn) && self.inner.write_all(b"\n").is_err() {
-            self.torn = true;
-            return false;
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.inner.write_all(b"\n")?;
         }
-        self.torn = self.inner.write_all(line).is_err();
-        !self.torn
+        let written = self.inner.write_all(line);
+        self.torn = written.is_err();
+        written
     }
 }
 
 struct Thread<A> {
     sink: Sink<Box<dyn Write + Send>>,
     auth: Option<AuthLog>,
+    /// Whether the last line for the auth log was lost, which has been told then.
+    auth_fails: bool,
     attendant: A,
     reopen: Arc<AtomicBool>,
 }
@@ -170,18 +171,34 @@ impl<A: Attendant> Thread<A> {
         }
         match job {
             Job::Lines { log, auth } => {
-                if log.is_some_and(|line| !self.sink.line(&line)) {
+                if log.is_some_and(|line| self.sink.line(&line).is_err()) {
                     self.attendant.lost(1);
                 }
-                if let (Some(line), Some(file)) = (auth, &mut self.auth)
-                    && !file.file.line(&line)
-                {
-                    self.attendant.lost(1);
+                if let Some(line) = auth {
+                    self.write_auth(&line);
                 }
             }
             Job::Flush(done) => {
                 self.say_the_rest();
                 let _ = done.try_send(());
+            }
+        }
+    }
+
+    /// A file that takes no lines is told once, in the log; the logins themselves go on.
+    fn write_auth(&mut self, line: &[u8]) {
+        let Some(auth) = &mut self.auth else { return };
+        match auth.file.line(line) {
+            Ok(()) => {
+                if std::mem::take(&mut self.auth_fails) {
+                    tracing::info!(path = %auth.path.display(), "the auth log is written again");
+                }
+            }
+            Err(error) => {
+                self.attendant.lost(1);
+                if !std::mem::replace(&mut self.auth_fails, true) {
+                    tracing::error!(path = %auth.path.display(), %error, "the auth log cannot be written: its lines are lost until it can");
+                }
             }
         }
     }
