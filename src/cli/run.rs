@@ -74,6 +74,14 @@ fn begin(
     if let Some(identity) = identity {
         tracing::info!("running as {identity}");
     }
+    if let Some(file) = arguments.file()
+        && let Err(error) = std::fs::File::open(file)
+    {
+        tracing::warn!(
+            "{}: cannot be read any more, and so not be reloaded, as the user of runtime.user: {error}",
+            file.display()
+        );
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if policy.runtime.workers > 0 {
         builder.worker_threads(policy.runtime.workers);

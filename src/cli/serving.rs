@@ -42,7 +42,7 @@ impl Serving {
         if let Some(path) = &socket_path {
             match admin::serve_socket(Arc::clone(&server), path, drain.clone()).await {
                 Ok(socket) => control = Some(socket),
-                Err(error) => tracing::warn!("no admin socket at {}: {error}", path.display()),
+                Err(error) => tracing::warn!("no admin socket at {}: {}", path.display(), reason(&error)),
             }
         }
         notify(&[sd_notify::NotifyState::Ready]);
@@ -73,6 +73,15 @@ impl Serving {
             socket.close().await;
         }
         Ok(())
+    }
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{error}; its folder must be one that the gateway's user can write")
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -40,6 +40,13 @@ pub(crate) struct SourceArguments {
 }
 
 impl SourceArguments {
+    /// The file that is read, if one is.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        let file = self.config.as_deref().and_then(written);
+        let needs_none = self.backend.as_deref().is_some_and(|backend| !backend.is_empty());
+        file.or((!needs_none).then_some(Path::new(DEFAULT)))
+    }
+
     /// Reads the configuration.
     pub(crate) fn load(&self) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
         let given = Given {
@@ -51,11 +58,9 @@ impl SourceArguments {
             admin_address: self.admin_address.clone(),
             port_offset: self.port_offset,
         };
-        let file = self.config.as_deref().and_then(written);
-        if file.is_none() && self.backend.as_deref().is_some_and(|backend| !backend.is_empty()) {
-            config::without_file(&given)
-        } else {
-            config::load_with(file.unwrap_or(Path::new(DEFAULT)), &Environment::of_process(), &given)
+        match self.file() {
+            Some(file) => config::load_with(file, &Environment::of_process(), &given),
+            None => config::without_file(&given),
         }
     }
 }
