@@ -147,14 +147,19 @@ impl Engine<'_> {
                     Outcome::Gone(gone) => return self.gone(gone).await,
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
                 },
-                Step::Mail => match self.open().await {
-                    Ok(dialogue) => return self.entered(dialogue, None),
-                    Err(lost) => {
-                        tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
-                        self.front.answer(Answer::Unavailable(None), &mut self.out);
-                        return self.end(lost.reason()).await;
+                Step::Mail => {
+                    if let Err(gone) = self.flush().await {
+                        return self.gone(gone).await;
                     }
-                },
+                    match self.open().await {
+                        Ok(dialogue) => return self.entered(dialogue, None),
+                        Err(lost) => {
+                            tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
+                            self.front.answer(Answer::Unavailable(None), &mut self.out);
+                            return self.end(lost.reason()).await;
+                        }
+                    }
+                }
                 Step::Denied { refusal, mechanism } => self.refused(refusal, Some(&mechanism), None).await,
                 Step::Cancelled => self.refused(Refusal::Cancelled, None, None).await,
                 // Only an attempt asks for a response, and it takes the answer itself.
