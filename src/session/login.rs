@@ -156,7 +156,6 @@ impl Engine<'_> {
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
                             self.front.answer(Answer::Unavailable(None), &mut self.out);
-                            return self.end(lost.reason()).await;
                         }
                     }
                 }
