@@ -52,6 +52,8 @@ pub(super) struct Open {
     pub(super) identity: Option<Identity>,
     /// SMTP: the client's name for itself.
     pub(super) helo: Option<String>,
+    /// What the client was told the backend can do.
+    pub(super) shown: Arc<Capabilities>,
 }
 
 /// A user who has logged in.
@@ -90,6 +92,7 @@ pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, clie
         dialogue: None,
         deadline,
         failures: 0,
+        shown: Arc::default(),
     };
     engine.run(metrics).await
 }
@@ -106,13 +109,14 @@ pub(super) struct Engine<'s> {
     deadline: Instant,
     /// Verdicts against the client.
     pub(super) failures: u32,
+    /// What the client was told the backend can do; what is learned later is for those who come later.
+    shown: Arc<Capabilities>,
 }
 
 impl Engine<'_> {
     async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
-        let capabilities = self.capabilities().await;
-        self.front.greet(&capabilities, &mut self.out);
-        drop(capabilities);
+        self.shown = self.capabilities().await;
+        self.front.greet(&self.shown, &mut self.out);
         loop {
             let before = self.input.len();
             let step = match self.front.next(&mut self.input, &mut self.out) {
@@ -138,8 +142,8 @@ impl Engine<'_> {
                     }
                     // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
                     self.dialogue = None;
-                    let remembered = self.remembered();
-                    self.front.secured(&remembered);
+                    self.shown = self.remembered();
+                    self.front.secured(&self.shown);
                 }
                 Step::Login(login) => match self.attempt(login).await {
                     Outcome::Go => {}
@@ -292,6 +296,7 @@ impl Engine<'_> {
             dialogue,
             identity,
             helo,
+            shown: self.shown,
         });
         match self.session.listener.service.protocol() {
             Protocol::Imap | Protocol::Pop3 => Entered::Mailbox(open),
