@@ -1,6 +1,6 @@
 //! `Dockerfile` and `deploy/compose.yaml` as an operator runs them, in front of a plaintext Dovecot.
 
-use crate::commands::{both, output, run, wait_for};
+use crate::commands::{both, command, output, run, wait_for};
 use crate::engine::Engine;
 use crate::{images, root};
 use std::path::PathBuf;
@@ -49,12 +49,16 @@ impl<'a> Project<'a> {
         dependencies.args(["--build-arg", &format!("BUILDER={builder}"), "--build-arg", "PROFILE=dev"]);
         run(dependencies.arg(root()));
 
+        // A machine that is a container itself may not raise the bound.
+        let descriptors = run(&mut command("sh", ["-c", "ulimit -Hn"]));
+        let descriptors = descriptors.trim().parse::<u32>().map_or(65536, |most| most.min(65536));
         let beside = engine.directory().join("beside.yaml");
         let text = format!(
             "services:
   gatepost:
     build: {{ args: {{ BUILDER: '{builder}', RUNTIME: '{}', PROFILE: dev }} }}
     healthcheck: {{ interval: 1s }}
+    ulimits: {{ nofile: {{ soft: {descriptors}, hard: {descriptors} }} }}
   mail: {{ image: '{}' }}
 ",
             images::RUNTIME,
