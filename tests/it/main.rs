@@ -1,5 +1,9 @@
 //! gatepost as its users meet it. `transcript` reads the sessions under `tests/transcripts`; each runner beside it
 //! plays them against a larger part of the program.
 
+mod backend;
 mod bare;
+mod gateway;
+mod live;
+mod talk;
 mod transcript;
