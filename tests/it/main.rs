@@ -3,7 +3,9 @@
 
 mod backend;
 mod bare;
+mod faults;
 mod gateway;
 mod live;
+mod mail;
 mod talk;
 mod transcript;
