@@ -4,6 +4,7 @@
 mod backend;
 mod bare;
 mod faults;
+mod gate;
 mod gateway;
 mod live;
 mod mail;
