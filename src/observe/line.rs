@@ -159,7 +159,7 @@ fn columns(text: &mut String, event: &Event) {
         more.push(mechanism.to_string());
     }
     match &event.tls {
-        Some(tls) => more.push(tls.version.to_owned()),
+        Some(tls) => more.push(format!("TLS {}", tls.version)),
         None if event.event.is_auth() => more.push("no TLS".to_owned()),
         None => {}
     }

@@ -91,9 +91,7 @@ impl Engine<'_> {
     /// Waits for the client's answer to a challenge; the gate is asked again when it names the user.
     async fn response(&mut self, attempt: &mut Try) -> Result<crate::proto::Secret<Vec<u8>>, Outcome> {
         loop {
-            let before = self.input.len();
             match self.front.next(&mut self.input, &mut self.out) {
-                Ok(Step::More) if self.input.len() < before && !self.input.is_empty() => {}
                 Ok(Step::More) => self.exchange().await.map_err(Outcome::Gone)?,
                 Ok(Step::Respond(response)) => {
                     attempt.heard = Instant::now();

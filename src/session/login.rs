@@ -9,8 +9,8 @@ use crate::backend::{Dialogue, Lost};
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::proto::{
-    self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, Mechanism, Protocol, Refusal, Service, Step,
-    TlsRule, Violation,
+    self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
+    Service, Step, TlsRule, Violation,
 };
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
@@ -24,9 +24,6 @@ use tokio_util::io::poll_read_buf;
 
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
-/// Answers past this are written before the next command is looked at, so that small commands with
-/// large answers cannot pile them up.
-const MAX_OUT: usize = 8 * 1024;
 
 /// Where the dialogue led.
 pub(super) enum Entered {
@@ -118,23 +115,24 @@ impl Engine<'_> {
         self.shown = self.capabilities().await;
         self.front.greet(&self.shown, &mut self.out);
         loop {
-            let before = self.input.len();
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
                 Err(violation) => return self.violated(violation).await,
             };
             match step {
-                // A front looks at one command at a time: what it left is looked at before more is read.
-                Step::More if self.input.len() < before && !self.input.is_empty() => {}
+                // What a front left until its answers are written is looked at before more is read.
+                Step::More if self.out.len() > MAX_ANSWERS => {}
                 Step::More => {
                     if let Err(gone) = self.exchange().await {
                         return self.gone(gone).await;
                     }
                 }
                 Step::StartTls => {
-                    if let Err(gone) = self.flush().await {
+                    if let Err(gone) = self.write_without_reading().await {
                         return self.gone(gone).await;
                     }
+                    // Nothing that was read in the clear is there to be read under TLS (CVE-2011-0411).
+                    self.input = BytesMut::new();
                     let ending = Ending::of("tls_failed", &self.client);
                     match handshake::secure(self.session, metrics, self.client).await {
                         Ok(client) => self.client = client,
@@ -169,7 +167,7 @@ impl Engine<'_> {
                 Step::Respond(_) => return self.end(Refusal::BadSyntax.as_str()).await,
                 Step::Leave => return self.end("logout").await,
             }
-            if self.out.len() > MAX_OUT
+            if self.out.len() > MAX_ANSWERS
                 && let Err(gone) = self.flush().await
             {
                 return self.gone(gone).await;
@@ -241,6 +239,17 @@ impl Engine<'_> {
     /// Writes what is to be written, reading on meanwhile as far as there is room.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         self.wait(false).await
+    }
+
+    /// Writes the go-ahead for TLS. What the client sends meanwhile stays in the socket, for the handshake.
+    async fn write_without_reading(&mut self) -> Result<(), Gone> {
+        let deadline = self.client_deadline();
+        let writing = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
+        match tokio::time::timeout_at(deadline, writing).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Gone::Broke),
+            Err(_) => Err(Gone::Timeout),
+        }
     }
 
     async fn wait(&mut self, for_input: bool) -> Result<(), Gone> {

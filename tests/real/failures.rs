@@ -2,10 +2,11 @@
 
 use crate::clients::{python, run};
 use crate::gatepost::{self, Backend, Gatepost};
-use crate::kept::own_address;
+use crate::kept::{own_address, write};
 use crate::servers::DISCREET;
 use crate::servers::dovecot::{self, Dovecot};
 use crate::servers::postfix;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn a_wrong_password_is_told_as_one_in_every_protocol_and_counted_as_one() {
@@ -54,7 +55,8 @@ fn after_a_wrong_password_the_right_one_is_taken_in_the_same_session() {
         &format!(
             "m = imap(); refused(lambda: m.login('{user}', 'wrong')); m.login('{user}', 'secret'); m.select(); m.logout()\n\
              p = pop3(); p.user('{user}'); refused(lambda: p.pass_('wrong')); p.user('{user}'); p.pass_('secret'); p.quit()\n\
-             s = submission(); refused(lambda: s.login('{user}', 'wrong')); s.login('{user}', 'secret'); s.quit()\n"
+             s = submission(); s.user, s.password = '{user}', 'wrong'\n\
+             refused(lambda: s.auth('PLAIN', s.auth_plain)); s.login('{user}', 'secret'); s.quit()\n"
         ),
     );
 }
@@ -100,8 +102,7 @@ fn a_server_that_is_down_is_no_wrong_password_and_is_used_again_when_it_is_up() 
         "began = time.monotonic()\n\
          words = refused(lambda: imap().login('joe', 'secret'))\n\
          assert '[UNAVAILABLE]' in words, words\n\
-         p = pop3(); p.user('joe')\n\
-         words = refused(lambda: p.pass_('secret'))\n\
+         words = refused(lambda: log_in_by_pop3('joe'))\n\
          assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n\
          words = refused(lambda: submission().login('joe', 'secret'))\n\
          assert words.startswith('454 4.7.0'), words\n\
@@ -113,6 +114,31 @@ fn a_server_that_is_down_is_no_wrong_password_and_is_used_again_when_it_is_up() 
     behind.start_again();
     mta.start_again();
     python(&gateway, log_in_everywhere);
+}
+
+/// A server that cannot ask its users' database says so, and that is no verdict on a password either.
+#[test]
+fn a_server_that_cannot_check_passwords_is_no_wrong_password() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let out_of_order = folder.path().join("check");
+    // 111 is checkpassword's word for a trouble of its own.
+    write(&out_of_order, "#!/bin/sh\nexit 111\n");
+    for path in [folder.path(), &out_of_order] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    let behind =
+        Dovecot::start(&format!("passdb {{\n  driver = checkpassword\n  args = {}\n}}\n", out_of_order.display()));
+    let gateway = Gatepost::start(Backend { imap: Some(behind.imap()), pop3: Some(behind.pop3()), smtp: None }, "");
+    python(
+        &gateway,
+        "imap().login('joe', 'secret')\n\
+         words = refused(lambda: imap().login('elsewhere', 'secret'))\n\
+         assert '[UNAVAILABLE]' in words, words\n\
+         words = refused(lambda: log_in_by_pop3('elsewhere'))\n\
+         assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n",
+    );
+    assert_eq!(gateway.event("auth.error", "elsewhere")["reason"], "backend_temporary");
+    assert!(!gateway.events().iter().any(|event| event["event"] == "auth.failed"));
 }
 
 #[test]
@@ -149,8 +175,7 @@ fn a_server_that_never_was_there_costs_no_one_a_greeting() {
         &gateway,
         "words = refused(lambda: imap().login('joe', 'secret'))\n\
          assert '[UNAVAILABLE]' in words, words\n\
-         p = pop3(); p.user('joe')\n\
-         words = refused(lambda: p.pass_('secret'))\n\
+         words = refused(lambda: log_in_by_pop3('joe'))\n\
          assert words.startswith(\"b'-ERR [SYS/TEMP]\"), words\n",
     );
 }

@@ -98,7 +98,9 @@ fn nothing_but_starttls_is_open_before_tls() {
              assert 'STARTTLS' not in imap('imaps').capabilities\n"
         ),
     );
-    assert_eq!(gatepost::usual().event("auth.refused", user)["reason"], "tls_required");
+    gatepost::usual().event_where("the refusal", |event| {
+        event["event"] == "auth.refused" && event["reason"] == "tls_required" && event["listener"] == "imap"
+    });
 }
 
 #[test]

@@ -6,19 +6,19 @@ use crate::kept::until;
 use crate::servers::dovecot::Dovecot;
 use std::net::Ipv4Addr;
 
-/// Sessions that end well, badly and not at all.
+/// Sessions that end well, badly and not at all; a user for each, since a POP3 session locks its mailbox.
 const SESSIONS: &str = "
 for i in range(10):
-    m = imap(); m.login('joe', 'secret'); m.select(); m.logout()
-    m = imap('imap+starttls'); m.login('joe', 'secret'); m.socket().close()
-    refused(lambda: imap().login('nobody', f'wrong {i}'))
-    p = pop3(); p.user('joe'); p.pass_('secret'); p.sock.close()
-    p = pop3('pop3+stls'); p.user('joe'); p.pass_('secret'); p.quit()
+    m = imap(); m.login(f'i-a-{i}', 'secret'); m.select(); m.logout()
+    m = imap('imap+starttls'); m.login(f'i-b-{i}', 'secret'); m.socket().close()
+    refused(lambda: imap().login('stranger', f'wrong {i}'))
+    p = pop3(); p.user(f'p-a-{i}'); p.pass_('secret'); p.sock.close()
+    p = pop3('pop3+stls'); p.user(f'p-b-{i}'); p.pass_('secret'); p.quit()
     for port in (993, 995, 143, 110):
         s = socket.create_connection((GATE, port)); s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); s.close()
         socket.create_connection((GATE, port)).close()
-    r = Raw(993); r.send(b'a LOGIN joe secret\\r\\n'); r.socket.close()
-    r = Raw(995); r.send(b'USER joe\\r\\nPASS secret\\r\\n'); r.socket.close()
+    r = Raw(993); r.send(f'a LOGIN i-c-{i} secret\\r\\n'.encode()); r.socket.close()
+    r = Raw(995); r.send(f'USER p-c-{i}\\r\\nPASS secret\\r\\n'.encode()); r.socket.close()
 ";
 
 #[test]
@@ -29,7 +29,7 @@ fn no_descriptor_and_no_connection_outlives_its_session() {
     until("the first sessions to end", || (established(behind.address) == 0).then_some(()));
     let before = gateway.descriptors();
 
-    python(&gateway, SESSIONS);
+    python(&gateway, &SESSIONS.replace("-{i}", "-again-{i}"));
     until("the server's connections to end", || (established(behind.address) == 0).then_some(()));
     until(&format!("no more than the {before} descriptors of before"), || {
         (gateway.descriptors() <= before).then_some(())

@@ -2,15 +2,15 @@
 
 use crate::clients::python;
 use crate::gatepost::{Backend, Gatepost};
-use crate::servers::{dovecot, postfix};
+use crate::servers::postfix;
 use std::sync::OnceLock;
 
-/// In front of a Postfix without AUTH that relays for all of 127.0.0.0/8; logins are checked over IMAP.
+/// In front of a Postfix without AUTH that relays for all of 127.0.0.0/8, the gateway included.
 fn before_a_trusting_server() -> &'static Gatepost {
     static SHARED: OnceLock<Gatepost> = OnceLock::new();
     SHARED.get_or_init(|| {
         let backend = Backend { smtp: Some(postfix::trusting().smtp()), ..Backend::usual() };
-        Gatepost::start(backend, "auth: { submission: imap }\n")
+        Gatepost::start(backend, "")
     })
 }
 
@@ -105,24 +105,4 @@ fn nothing_is_relayed_before_starttls_either() {
          \x20   assert code in (503, 530), (command, code, words)\n",
     );
     assert!(!postfix::trusting().log().contains("plain.example"));
-}
-
-#[test]
-fn who_logs_in_with_the_mailbox_password_sends_through_a_server_that_knows_no_auth() {
-    let gateway = before_a_trusting_server();
-    let user = dovecot::shared().user("smtp-by-imap");
-    python(
-        gateway,
-        &format!(
-            "for scheme in ('smtps', 'smtp+starttls'):\n\
-             \x20   s = submission(scheme); s.login('{user}', 'secret')\n\
-             \x20   s.sendmail('{user}@example.net', ['{user}@example.net', 'friend@abroad.example'], 'Subject: hello\\r\\n\\r\\n')\n\
-             \x20   s.quit()\n\
-             words = refused(lambda: submission().login('{user}', 'wrong'))\n\
-             assert words.startswith('535 5.7.8'), words\n"
-        ),
-    );
-    assert!(String::from_utf8_lossy(&dovecot::shared().arrived(user)).contains("Subject: hello"));
-    assert!(postfix::trusting().log().contains("to=<friend@abroad.example>"));
-    assert_eq!(gateway.event("auth.failed", user)["reason"], "bad_credentials");
 }

@@ -1,9 +1,9 @@
 //! Programs that send mail through the gateway, before a Postfix that knows AUTH.
 
 use crate::clients::{client, curl, output_of, python, run};
-use crate::gatepost;
+use crate::gatepost::{self, Backend, Gatepost};
 use crate::kept::{until, write};
-use crate::servers::{ODD, dovecot, postfix};
+use crate::servers::{ODD, dovecot, exim, postfix};
 
 /// What is legal in a message and tempting to change.
 const MESSAGE: &str = "Subject:  two  spaces\r\nX-Folded: a\r\n\tb\r\n  c\r\nFrom: \"A\" <a@example.net>\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
@@ -139,6 +139,32 @@ fn a_session_carries_many_pipelined_messages() {
     assert_eq!(closed["messages"], 40, "{closed}");
 }
 
+/// What is shown must work, whether BDAT (RFC 3030) is shown or not.
+#[test]
+fn a_message_in_chunks_arrives_where_chunking_is_shown_and_is_refused_where_not() {
+    let user = dovecot::shared().user("smtp-chunks");
+    python(
+        gatepost::usual(),
+        &format!(
+            "import base64\n\
+             message = b'Subject: chunks\\r\\n\\r\\n.\\r\\n..\\r\\nno dots added\\r\\n'\n\
+             r = Raw(465)\n\
+             shown = any(b'CHUNKING' in line for line in r.ask(b'EHLO client.example.org', b'250 '))\n\
+             r.ask(b'AUTH PLAIN ' + base64.b64encode(b'\\0{user}\\0secret'), b'235')\n\
+             r.ask(b'MAIL FROM:<{user}@example.net>', b'250'); r.ask(b'RCPT TO:<{user}@example.net>', b'250')\n\
+             if shown:\n\
+             \x20   r.send(b'BDAT 20\\r\\n' + message[:20]); assert r.line()[:3] == b'250'\n\
+             \x20   r.send(b'BDAT %d LAST\\r\\n' % len(message[20:]) + message[20:]); assert r.line()[:3] == b'250'\n\
+             else:\n\
+             \x20   r.send(b'BDAT 6 LAST\\r\\nNOOP\\r\\n'); assert r.line()[:1] == b'5'; r.line()\n\
+             \x20   r.ask(b'DATA', b'354'); r.send(message.replace(b'\\n.', b'\\n..') + b'.\\r\\n'); assert r.line()[:3] == b'250'\n\
+             r.ask(b'QUIT', b'221')\n"
+        ),
+    );
+    let arrived = dovecot::shared().arrived(user);
+    assert!(arrived.ends_with(b"Subject: chunks\r\n\r\n.\r\n..\r\nno dots added\r\n"), "{}", arrived.escape_ascii());
+}
+
 #[test]
 fn delivery_notifications_are_asked_for_as_the_client_asked() {
     let user = dovecot::shared().user("smtp-dsn");
@@ -176,7 +202,33 @@ fn a_wrong_sender_recipient_or_size_is_refused_and_the_session_goes_on() {
     assert!(String::from_utf8_lossy(&dovecot::shared().arrived(user)).contains("Subject: after all"));
 }
 
-/// Mission row B8: a site's own MTA hands all its mail to its provider's submission port.
+#[test]
+fn exim_behind_it_takes_mail_from_who_logs_in() {
+    let exim = exim::shared();
+    let gateway = Gatepost::start(Backend { smtp: Some(exim.smtp()), ..Backend::default() }, "");
+    let user = dovecot::shared().user("smtp-exim");
+    python(
+        &gateway,
+        &format!(
+            "for scheme in ('smtps', 'smtp+starttls'):\n\
+             \x20   s = submission(scheme)\n\
+             \x20   assert not s.has_extn('pipeconnect'), s.esmtp_features\n\
+             \x20   s.login('{user}', 'secret')\n\
+             \x20   s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n\
+             for mechanism in ('PLAIN', 'LOGIN', 'CRAM-MD5'):\n\
+             \x20   for password in ('secret', 'wrong'):\n\
+             \x20       s = submission(); s.user, s.password = '{user}', password\n\
+             \x20       call = getattr(s, 'auth_' + mechanism.lower().replace('-', '_'))\n\
+             \x20       log_in = lambda: s.auth(mechanism, call, initial_response_ok=mechanism == 'PLAIN')\n\
+             \x20       if password == 'secret': assert log_in()[0] == 235\n\
+             \x20       else: assert refused(log_in).startswith('535 5.7.8')\n"
+        ),
+    );
+    let arrived = dovecot::shared().arrived(user);
+    assert!(arrived.ends_with(b"\r\n\r\nthere\r\n"), "{}\n{}", arrived.escape_ascii(), exim.log());
+}
+
+/// A site's own MTA hands all its mail to its provider's submission port.
 #[test]
 fn a_postfix_with_the_gateway_as_smarthost_delivers() {
     let gateway = gatepost::usual();

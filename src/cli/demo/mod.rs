@@ -121,7 +121,7 @@ fn configuration(folder: &Path, ports: Ports, old: &MailServer) -> String {
     let quoted = serde_json::Value::from(folder.as_str());
     let socket = serde_json::Value::from(format!("{folder}/admin.sock"));
     format!(
-        "hostname: localhost\nstate_dir: {quoted}\nlisteners:\n{listeners}backends:\n  old-server: {{ imap: \"{}\", pop3: \"{}\", smtp: \"{}\" }}\nadmin: {{ address: null, socket: {socket} }}\nruntime: {{ drain_timeout: 1s }}\n",
+        "hostname: localhost\nstate_dir: {quoted}\nlisteners:\n{listeners}backends:\n  old-server: {{ imap: \"{}\", pop3: \"{}\", smtp: \"{}\" }}\nadmin: {{ address: null, socket: {socket} }}\nlimits: {{ sessions: 200 }}\nruntime: {{ drain_timeout: 1s }}\n",
         old.imap, old.pop3, old.smtp
     )
 }

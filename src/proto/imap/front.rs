@@ -9,7 +9,8 @@ use super::words::{
 use crate::proto::line::{Line, LineReader, MAX_SASL, check};
 use crate::proto::sasl::{Exchange, Outcome, encode};
 use crate::proto::{
-    Answer, Capabilities, Front, FrontSettings, Login, MAX_ERRORS, Mechanism, Refusal, Step, TlsRule, Violation,
+    Answer, Capabilities, Front, FrontSettings, Login, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal, Step, TlsRule,
+    Violation,
 };
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroize;
@@ -88,6 +89,9 @@ impl Front for ImapFront {
             if self.errors >= MAX_ERRORS {
                 untagged(out, "BYE Too many errors.");
                 return Err(Violation::TooManyErrors);
+            }
+            if out.len() > MAX_ANSWERS {
+                return Ok(Step::More);
             }
             let step = match self.state {
                 State::Command => match self.scanner.next(input) {

@@ -5,8 +5,8 @@ use super::{capability, words};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, MAX_SASL, check};
 use crate::proto::sasl::{Exchange, Outcome, encode};
 use crate::proto::{
-    Answer, Capabilities, Credentials, Front, FrontSettings, Login, MAX_ERRORS, Mechanism, Refusal, Secret, Step,
-    TlsRule, UserName, Violation,
+    Answer, Capabilities, Credentials, Front, FrontSettings, Login, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal,
+    Secret, Step, TlsRule, UserName, Violation,
 };
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroize;
@@ -75,7 +75,7 @@ impl Front for Pop3Front {
 
     fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
         loop {
-            if matches!(self.state, State::Verdict(_)) {
+            if matches!(self.state, State::Verdict(_)) || out.len() > MAX_ANSWERS {
                 return Ok(Step::More);
             }
             if self.untouched {

@@ -27,6 +27,13 @@ def pop3(scheme='pop3s'):
     return session
 
 
+def log_in_by_pop3(user, password='secret'):
+    """All of it, since a server that is not there may be told in the greeting already."""
+    session = pop3()
+    session.user(user)
+    session.pass_(password)
+
+
 def submission(scheme='smtps'):
     if scheme == 'smtps':
         session = smtplib.SMTP_SSL(GATE, 465, context=trusting(), timeout=50)

@@ -1,10 +1,11 @@
 //! Courier IMAP and POP3, in a root directory of their own: Debian does not let them stand beside Dovecot.
 
+use super::old_root::copy_of_old_servers;
 use super::{JOE, ODD, greeted};
 use crate::kept::{Kept, own_address, write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -108,19 +109,4 @@ fn inside(root: &Path, command: &[&str], input: &str) -> String {
     };
     process.args(&command[1..]).env("LC_ALL", "C");
     crate::clients::output_of(process, format!("{input}\n").as_bytes()).trim().to_owned()
-}
-
-/// A copy of the unpacked packages by hard links: each instance has its own configuration, sockets and mail.
-pub fn copy_of_old_servers(name: &str) -> PathBuf {
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let packages = scratch.parent().expect("the target directory").join("old-servers");
-    assert!(packages.join("complete").exists(), "{} is not there: run tests/run first", packages.display());
-    let root = scratch.join(format!("{name}-{}", std::process::id()));
-    let status = Command::new("cp").arg("-al").arg(&packages).arg(&root).status().expect("cp");
-    assert!(status.success(), "cp -al {} {}", packages.display(), root.display());
-    // Written by this instance: must not be the file that the copies share.
-    for path in ["etc/courier/authdaemonrc", "etc/pam.d/popa3d", "etc/pam.d/other"] {
-        std::fs::remove_file(root.join(path)).expect("part of its package");
-    }
-    root
 }

@@ -2,6 +2,8 @@
 
 pub mod courier;
 pub mod dovecot;
+pub mod exim;
+pub mod old_root;
 pub mod postfix;
 pub mod small_pop3;
 
@@ -59,7 +61,7 @@ pub fn dialogue(address: SocketAddr, lines: &[&str]) -> Vec<String> {
 }
 
 mod each_server_answers_without_a_gateway {
-    use super::{JOE, ODD, courier, dialogue, dovecot, postfix, small_pop3};
+    use super::{JOE, ODD, courier, dialogue, dovecot, exim, postfix, small_pop3};
     use crate::clients::python_alone;
 
     #[test]
@@ -100,6 +102,20 @@ mod each_server_answers_without_a_gateway {
         let lines = ["HELO x", stranger[1], stranger[2], "QUIT"];
         assert!(dialogue(postfix::shared().smtp(), &lines)[3].starts_with("554"));
         assert!(dialogue(postfix::trusting().smtp(), &lines)[3].starts_with("250"));
+    }
+
+    #[test]
+    fn exim_delivers_to_dovecot_what_a_login_sends() {
+        let (dovecot, exim) = (dovecot::shared(), exim::shared());
+        let user = dovecot.user("exim-direct");
+        python_alone(&format!(
+            "import smtplib\n\
+             s = smtplib.SMTP('{at}', 25); s.ehlo(); s.login('{user}', 'secret')\n\
+             s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n",
+            at = exim.address,
+        ));
+        let arrived = dovecot.arrived(user);
+        assert!(arrived.ends_with(b"\r\n\r\nthere\r\n"), "{}\n{}", arrived.escape_ascii(), exim.log());
     }
 
     #[test]

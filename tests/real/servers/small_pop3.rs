@@ -1,6 +1,6 @@
 //! popa3d, a small POP3 server as it was run from inetd: one process a connection, no CAPA, no SASL, users from /etc/passwd.
 
-use super::courier::copy_of_old_servers;
+use super::old_root::copy_of_old_servers;
 use super::{JOE, ODD};
 use crate::clients::output_of;
 use crate::kept::{Kept, own_address, write};

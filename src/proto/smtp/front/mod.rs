@@ -10,7 +10,8 @@ use super::words;
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, MAX_SASL, check};
 use crate::proto::sasl::Exchange;
 use crate::proto::{
-    Answer, Capabilities, Front, FrontSettings, MAX_ERRORS, Mechanism, Refusal, Service, Step, TlsRule, Violation,
+    Answer, Capabilities, Front, FrontSettings, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal, Service, Step, TlsRule,
+    Violation,
 };
 use bytes::BytesMut;
 use zeroize::Zeroize as _;
@@ -85,6 +86,7 @@ impl Front for SmtpFront {
         loop {
             let bound = match &self.state {
                 State::Deciding(_) | State::DecidingMail | State::Silent => return Ok(Step::More),
+                _ if out.len() > MAX_ANSWERS => return Ok(Step::More),
                 State::Response(_) => MAX_SASL,
                 // RFC 4954 section 4: the bound of a response counts for the initial one in the command too.
                 _ if input.len() >= 4 && input[..4].eq_ignore_ascii_case(b"AUTH") => MAX_SASL,

@@ -26,6 +26,10 @@ impl Transaction {
             if let Some(over) = self.over() {
                 return over;
             }
+            // Answers of ours to small commands are written before there are more of them.
+            if to_client.len() > MAX_UNANSWERED {
+                return Progress::More;
+            }
             let progress = match std::mem::replace(&mut self.phase, Phase::Commands) {
                 Phase::Commands if self.takes_commands() => match self.lines.next(input, MAX_COMMAND) {
                     Some(line) => self.line(line, to_backend, to_client),
