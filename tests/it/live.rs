@@ -79,6 +79,8 @@ struct Play {
     /// The client has said something since the backend last spoke.
     client_spoke: bool,
     closed: bool,
+    /// The event of its end was seen.
+    is_over_for_good: bool,
 }
 
 impl Play {
@@ -122,6 +124,7 @@ impl Play {
             is_asked: false,
             client_spoke: false,
             closed: false,
+            is_over_for_good: false,
         })
     }
 
@@ -154,6 +157,7 @@ impl Play {
             }
             Kind::Event { name, fields } => {
                 let fields: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (&**key, &**value)).collect();
+                self.is_over_for_good |= name == "session.closed";
                 self.gateway.try_event(name, &fields).await.map(drop)
             }
             Kind::BackendDown => {
@@ -168,9 +172,11 @@ impl Play {
             Kind::Closed => {
                 self.closed = true;
                 match self.client()?.rest().await? {
-                    rest if rest.is_empty() => Ok(()),
-                    rest => Err(rest.escape_ascii().to_string()),
+                    rest if rest.is_empty() => {}
+                    rest => return Err(rest.escape_ascii().to_string()),
                 }
+                self.client()?.end().await;
+                Ok(())
             }
         }
     }
@@ -212,7 +218,9 @@ impl Play {
                 rest => return Err(format!("S {}", rest.escape_ascii())),
             }
         }
-        self.gateway.try_event("session.closed", &[]).await?;
+        if !self.is_over_for_good {
+            self.gateway.try_event("session.closed", &[]).await?;
+        }
         self.gateway.is_empty().await;
         if self.backend.is_dialled().await {
             return Err("a dial that nothing shows".to_owned());

@@ -3,7 +3,10 @@
 
 mod backend;
 mod bare;
+mod faults;
+mod gate;
 mod gateway;
 mod live;
+mod mail;
 mod talk;
 mod transcript;
