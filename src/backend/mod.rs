@@ -214,7 +214,7 @@ impl Backends {
         event.protocol = Some(match server.protocol {
             Protocol::Imap => Service::Imap,
             Protocol::Pop3 => Service::Pop3,
-            Protocol::Smtp => Service::Submission,
+            Protocol::Smtp => Service::Smtp,
         });
         event.server = Some(server.name.to_string());
         event

@@ -6,6 +6,9 @@ use crate::tls::PrivateCa;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// Where a gateway keeps its state unless its configuration says otherwise.
+const DEFAULT_STATE_DIR: &str = "/var/lib/gatepost";
+
 /// What can be done with the private CA.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum CertCommand {
@@ -52,6 +55,8 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
         Some(folder) => folder.clone(),
         None => match load_file(arguments.file.config.as_deref()) {
             Ok((policy, _)) => policy.state_dir,
+            // A gateway that was started without a file keeps it there.
+            Err(_) if arguments.file.config.is_none() && !super::source::has_default_file() => DEFAULT_STATE_DIR.into(),
             Err(findings) => {
                 super::source::print_findings(&findings);
                 anyhow::bail!("where the CA is stands in the configuration; without one, name --state-dir");

@@ -31,8 +31,8 @@ pub(crate) struct SourceArguments {
     /// Where metrics and health are served [default: the configuration's, else 127.0.0.1:9900]
     #[arg(long, value_name = "ADDRESS", env = "GATEPOST_ADMIN_ADDRESS")]
     admin_address: Option<String>,
-    /// Without a file: added to each port (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
-    #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET")]
+    /// Added to each port of the default listeners (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
+    #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET", value_parser = port_offset)]
     port_offset: Option<u16>,
 }
 
@@ -48,7 +48,7 @@ impl SourceArguments {
             admin_address: self.admin_address.clone(),
             port_offset: self.port_offset,
         };
-        if self.config.is_none() && self.backend.is_some() {
+        if self.config.is_none() && self.backend.as_deref().is_some_and(|backend| !backend.is_empty()) {
             config::without_file(&given)
         } else {
             let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT));
@@ -57,9 +57,30 @@ impl SourceArguments {
     }
 }
 
+/// A variable that is set to nothing counts as not set: compose files pass them on like that.
+fn port_offset(text: &str) -> Result<u16, std::num::ParseIntError> {
+    if text.is_empty() { Ok(0) } else { text.parse() }
+}
+
 /// Reads a file, or the default one.
 pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     config::load(path.unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
+}
+
+/// What to do for whoever has neither a file nor named a backend.
+pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
+    let lost = arguments.config.is_none() && !has_default_file();
+    lost.then(|| {
+        format!(
+            "there is no configuration at {DEFAULT}: write one there, name another with -c FILE, or run without one: \
+             gatepost run --backend HOST (GATEPOST_BACKEND)"
+        )
+    })
+}
+
+/// Whether there is a file where one is looked for when none is named.
+pub(crate) fn has_default_file() -> bool {
+    Path::new(DEFAULT).exists()
 }
 
 /// Prints findings for people.
