@@ -11,11 +11,16 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, serve};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long answers that are under way may take when the process ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What the admin interface reaches.
 #[derive(Clone)]
@@ -36,27 +41,65 @@ pub fn serve_address(server: Arc<Server>, socket: std::net::TcpListener, drain: 
     Ok(())
 }
 
+/// A Unix socket that is served.
+pub struct Socket {
+    path: PathBuf,
+    /// Which file it is: another gateway may have put its own under the name.
+    file: (u64, u64),
+    closing: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Socket {
+    /// Takes no more requests, gives those that are under way a moment to be answered (the one that asked for the end
+    /// is among them), and removes the file.
+    pub async fn close(self) {
+        self.closing.cancel();
+        // Who holds a connection open and asks nothing does not hold up the end.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.task).await;
+        if identity_of(&self.path).is_ok_and(|file| file == self.file) {
+            // If it stays (the folder may be root's) a new gateway replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
 /// Serves all of it on a Unix socket, which only its owner and group may open.
 ///
 /// # Errors
 /// A folder that cannot be written, or another gateway that answers on the socket.
-pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationToken) -> io::Result<()> {
+pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationToken) -> io::Result<Socket> {
     if tokio::net::UnixStream::connect(path).await.is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gatepost answers on it"));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        // What a killed gateway left behind.
+        Ok(file) if file.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
+    let file = identity_of(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let router = readers()
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(start_drain))
         .with_state(Reach { server, drain });
-    tokio::spawn(async move { serve(listener, router).await });
-    Ok(())
+    let closing = CancellationToken::new();
+    let closed = closing.clone().cancelled_owned();
+    let task = tokio::spawn(async move {
+        if let Err(error) = serve(listener, router).with_graceful_shutdown(closed).await {
+            tracing::error!("the admin socket is no longer served: {error}");
+        }
+    });
+    Ok(Socket { path: path.to_owned(), file, closing, task })
 }
 
 fn readers() -> Router<Reach> {

@@ -1,12 +1,11 @@
 //! `gatepost cert`: the private CA.
 
 use super::source::load_file;
-use super::{ConfigFile, FAILED, FINE, print_data};
+use super::{ConfigFile, FAILED, print_data, say};
 use crate::tls::PrivateCa;
-use std::io::Write;
 use std::path::PathBuf;
 
-/// Where a gateway keeps its state unless its configuration says otherwise.
+/// Where a gateway that was started without a file keeps its state.
 const DEFAULT_STATE_DIR: &str = "/var/lib/gatepost";
 
 /// What can be done with the private CA.
@@ -41,22 +40,21 @@ enum Format {
 pub(super) fn cert(command: &CertCommand) -> u8 {
     match command {
         CertCommand::Export(arguments) => match export(arguments) {
-            Ok(()) => FINE,
+            Ok(code) => code,
             Err(error) => {
-                eprintln!("{error:#}");
+                say(format_args!("{error:#}"));
                 FAILED
             }
         },
     }
 }
 
-fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
+fn export(arguments: &ExportArguments) -> anyhow::Result<u8> {
     let folder = match &arguments.state_dir {
         Some(folder) => folder.clone(),
-        None => match load_file(arguments.file.config.as_deref()) {
+        None if arguments.file.is_absent() => PathBuf::from(DEFAULT_STATE_DIR),
+        None => match load_file(arguments.file.path()) {
             Ok((policy, _)) => policy.state_dir,
-            // A gateway that was started without a file keeps it there.
-            Err(_) if arguments.file.config.is_none() && !super::source::has_default_file() => DEFAULT_STATE_DIR.into(),
             Err(findings) => {
                 super::source::print_findings(&findings);
                 anyhow::bail!("where the CA is stands in the configuration; without one, name --state-dir");
@@ -69,10 +67,9 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
             folder.display()
         );
     };
-    eprintln!("SHA-256 {}", ca.fingerprint());
-    match arguments.format {
+    say(format_args!("SHA-256 {}", ca.fingerprint()));
+    Ok(match arguments.format {
         Format::Pem => print_data(ca.root_pem()),
-        Format::Der => std::io::stdout().lock().write_all(ca.root_der())?,
-    }
-    Ok(())
+        Format::Der => print_data(ca.root_der()),
+    })
 }

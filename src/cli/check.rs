@@ -1,7 +1,7 @@
 //! `gatepost check`: what is wrong, and with `--online` what the backends say.
 
-use super::source::{load_file, print_findings};
-use super::{ConfigFile, FAILED, FINE, REFUSED, print_data, small_runtime};
+use super::source::{SourceArguments, print_findings};
+use super::{FAILED, FINE, REFUSED, print_data, say, small_runtime};
 use crate::backend::{Backends, Dialogue, Lost};
 use crate::observe::Observe;
 use crate::policy::Policy;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArguments {
     #[command(flatten)]
-    file: ConfigFile,
+    source: SourceArguments,
     /// Also dials every backend and shows what it can do
     #[arg(long)]
     online: bool,
@@ -21,20 +21,21 @@ pub(crate) struct CheckArguments {
 
 /// Checks a configuration.
 pub(super) fn check(arguments: &CheckArguments) -> u8 {
-    let (policy, warnings) = match load_file(arguments.file.config.as_deref()) {
+    let (policy, warnings) = match arguments.source.load() {
         Ok(loaded) => loaded,
         Err(findings) => {
             print_findings(&findings);
-            eprintln!("{} findings: the configuration is refused", findings.len());
+            say(format_args!("{}: the configuration is refused", count(findings.len(), "finding")));
             return REFUSED;
         }
     };
     print_findings(&warnings);
     if let Err(error) = crate::server::privileges::identity(&policy.runtime) {
-        eprintln!("{error}");
+        say(error);
         return REFUSED;
     }
-    eprintln!("the configuration is good: {} listeners, {} backends", policy.listeners.len(), policy.backends.len());
+    let (listeners, backends) = (policy.listeners.len(), policy.backends.len());
+    say(format_args!("the configuration is good: {}, {}", count(listeners, "listener"), count(backends, "backend")));
     if arguments.online { online(&policy) } else { FINE }
 }
 
@@ -42,7 +43,7 @@ fn online(policy: &Policy) -> u8 {
     let runtime = match small_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("no runtime: {error}");
+            say(format_args!("no runtime: {error}"));
             return FAILED;
         }
     };
@@ -56,16 +57,16 @@ fn online(policy: &Policy) -> u8 {
                     temporary_replies: Arc::clone(&backend.temporary_replies),
                 };
                 let place = format!("{} {}://{}", backend.name, protocol.as_str(), server.name);
-                eprintln!("dialling {place} …");
+                say(format_args!("dialling {place} …"));
                 let opened: Result<Dialogue, Lost> =
                     runtime.block_on(backends.open_server(&server, &settings, &policy.timeouts));
                 match opened {
                     Ok(dialogue) => {
-                        print_data(&describe(&place, &dialogue.capabilities));
+                        code = code.max(print_data(describe(&place, &dialogue.capabilities)));
                         runtime.block_on(dialogue.quit());
                     }
                     Err(lost) => {
-                        eprintln!("{place}: {lost}");
+                        say(format_args!("{place}: {lost}"));
                         code = FAILED;
                     }
                 }
@@ -73,6 +74,10 @@ fn online(policy: &Policy) -> u8 {
         }
     }
     code
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn describe(place: &str, capabilities: &Capabilities) -> String {

@@ -1,8 +1,8 @@
 //! Commands to a running gateway, over its admin socket.
 
-use super::source::load_file;
-use super::{ConfigFile, FAILED, FINE, print_data, small_runtime};
+use super::{ConfigFile, FAILED, FINE, print_data, say, small_runtime};
 use crate::admin::{self, AdminError};
+use crate::config::{Environment, admin_socket};
 use hyper::Method;
 use serde_json::Value;
 use std::fmt::Write;
@@ -39,11 +39,8 @@ impl SocketArguments {
         if let Some(path) = &self.socket {
             return path.clone();
         }
-        match load_file(self.file.config.as_deref()) {
-            Ok((policy, _)) => policy.admin.socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
-            // A gateway that was started without a file has the default socket.
-            Err(_) => PathBuf::from(DEFAULT_SOCKET),
-        }
+        // A gateway that was started without a file has the default socket.
+        admin_socket(self.file.path(), &Environment::of_process()).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
     }
 }
 
@@ -54,37 +51,36 @@ pub(super) fn status(arguments: &StatusArguments) -> u8 {
         return match ask(&socket, Method::GET, "/readyz") {
             Ok(_) => FINE,
             Err(error) => {
-                eprintln!("{error}");
+                say(error);
                 FAILED
             }
         };
     }
     match ask(&socket, Method::GET, "/api/v1/status") {
-        Ok(text) if arguments.json => print_data(&format!("{text}\n")),
+        Ok(text) if arguments.json => print_data(format!("{text}\n")),
         Ok(text) => match serde_json::from_str(&text) {
-            Ok(status) => print_data(&describe(&status)),
+            Ok(status) => print_data(describe(&status)),
             Err(error) => {
-                eprintln!("the gateway's answer cannot be read: {error}");
-                return FAILED;
+                say(format_args!("the gateway's answer cannot be read: {error}"));
+                FAILED
             }
         },
         Err(error) => {
-            eprintln!("{error}");
-            return FAILED;
+            say(error);
+            FAILED
         }
     }
-    FINE
 }
 
 /// Has the gateway do something, and prints what it says.
 pub(super) fn post(arguments: &SocketArguments, path: &str) -> u8 {
     match ask(&arguments.path(), Method::POST, path) {
         Ok(text) => {
-            eprint!("{text}");
+            say(text.trim_end());
             FINE
         }
         Err(error) => {
-            eprintln!("{error}");
+            say(error);
             FAILED
         }
     }

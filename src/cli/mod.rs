@@ -9,7 +9,9 @@ mod serving;
 mod source;
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// All is well.
@@ -48,12 +50,23 @@ enum Command {
     Schema,
 }
 
-/// Where the configuration is, for commands that talk to a running gateway.
+/// Where the configuration is, for commands beside a running gateway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigFile {
     /// The configuration [default: /etc/gatepost/gatepost.yaml]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG", value_parser = source::path())]
     config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        self.config.as_deref().and_then(source::written).unwrap_or(Path::new(source::DEFAULT))
+    }
+
+    /// Whether no file is named and none stands in the usual place: a gateway here runs without one.
+    fn is_absent(&self) -> bool {
+        self.config.as_deref().and_then(source::written).is_none() && !Path::new(source::DEFAULT).exists()
+    }
 }
 
 /// Runs the command on the command line. Human text goes to stderr, data to stdout.
@@ -66,18 +79,27 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => control::status(&arguments),
         Command::Reload(arguments) => control::post(&arguments, "/api/v1/reload"),
         Command::Drain(arguments) => control::post(&arguments, "/api/v1/drain"),
-        Command::Schema => {
-            print_data(&format!("{:#}\n", crate::config::schema()));
-            FINE
-        }
+        Command::Schema => print_data(format!("{:#}\n", crate::config::schema())),
     };
     ExitCode::from(code)
 }
 
-/// Writes data to stdout. A reader that has seen enough (`| head`) is no failure.
-pub(crate) fn print_data(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// Writes data to stdout, and gives the exit code. A reader that has seen enough (`| head`) is no failure.
+pub(crate) fn print_data(data: impl AsRef<[u8]>) -> u8 {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(data.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            say(format_args!("cannot write to standard output: {error}"));
+            FAILED
+        }
+        _ => FINE,
+    }
+}
+
+/// Says a line to a person. `eprintln!` panics where nobody reads standard error any more (`2>&1 | head -1`), and a
+/// gateway must not end for that.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// A runtime for a command that talks to the network for a moment.

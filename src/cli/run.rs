@@ -2,7 +2,7 @@
 
 use super::serving::Serving;
 use super::source::{SourceArguments, hint_without_file, print_findings};
-use super::{FAILED, FINE, REFUSED};
+use super::{FAILED, FINE, REFUSED, say};
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
 use crate::server::{self, Bound};
@@ -15,7 +15,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
         Ok(loaded) => loaded,
         Err(findings) => {
             match hint_without_file(&arguments) {
-                Some(hint) => eprintln!("{hint}"),
+                Some(hint) => say(hint),
                 None => print_findings(&findings),
             }
             return REFUSED;
@@ -25,16 +25,20 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     let identity = match privileges::identity(&policy.runtime) {
         Ok(identity) => identity,
         Err(error) => {
-            eprintln!("{error}");
+            say(error);
             return REFUSED;
         }
     };
+    if let Some(Err(error)) = identity.as_ref().map(Identity::is_within_reach) {
+        say(error);
+        return REFUSED;
+    }
     let descriptors = privileges::raise_descriptors();
     let bound = match server::bind::bind(&policy) {
         Ok(bound) => bound,
         Err(errors) => {
             for error in errors {
-                eprintln!("{error}");
+                say(error);
             }
             return FAILED;
         }
@@ -42,7 +46,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     match begin(policy, bound, identity.as_ref(), descriptors, arguments) {
         Ok(()) => FINE,
         Err(error) => {
-            eprintln!("{error:#}");
+            say(format_args!("{error:#}"));
             FAILED
         }
     }
@@ -61,14 +65,17 @@ fn begin(
     if let Some(folder) = policy.admin.socket.as_deref().and_then(Path::parent)
         && let Err(error) = own_folder(folder, 0o755, identity)
     {
-        eprintln!("admin.socket: the folder {} cannot be made: {error}", folder.display());
+        say(format_args!("admin.socket: the folder {} cannot be made: {error}", folder.display()));
     }
     if let Some(identity) = identity {
         identity.assume()?;
     }
-    let (observe, guard) = crate::observe::init(&policy.log)?;
-    for note in &bound.notes {
-        tracing::warn!("{note}");
+    let (observe, guard) = crate::observe::init(&policy.log).map_err(|error| match &policy.log.auth_log {
+        Some(path) => anyhow::anyhow!("log.auth_log {}: {error}", path.display()),
+        None => error.into(),
+    })?;
+    if let Some(identity) = identity {
+        tracing::info!("running as {identity}");
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if policy.runtime.workers > 0 {
@@ -88,6 +95,10 @@ fn own_folder(path: &Path, mode: u32, identity: Option<&Identity>) -> std::io::R
     if path.is_dir() {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    // The folders above are not ours alone: whom we become must get through them.
+    if let Some(above) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
+    std::fs::DirBuilder::new().mode(mode).create(path)?;
     identity.map_or(Ok(()), |identity| identity.own(path))
 }

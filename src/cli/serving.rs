@@ -38,10 +38,12 @@ impl Serving {
         if let Some(socket) = admin_socket {
             admin::serve_address(Arc::clone(&server), socket, drain.clone())?;
         }
-        if let Some(path) = &socket_path
-            && let Err(error) = admin::serve_socket(Arc::clone(&server), path, drain.clone()).await
-        {
-            tracing::warn!("no admin socket at {}: {error}", path.display());
+        let mut control = None;
+        if let Some(path) = &socket_path {
+            match admin::serve_socket(Arc::clone(&server), path, drain.clone()).await {
+                Ok(socket) => control = Some(socket),
+                Err(error) => tracing::warn!("no admin socket at {}: {error}", path.display()),
+            }
         }
         notify(&[sd_notify::NotifyState::Ready]);
         when_ready();
@@ -67,9 +69,8 @@ impl Serving {
             second.cancel();
         });
         server.drain(&hurry).await;
-        if let Some(path) = &socket_path {
-            // It is of no use to anybody any more; a new gateway replaces it if it stays.
-            let _ = std::fs::remove_file(path);
+        if let Some(socket) = control {
+            socket.close().await;
         }
         Ok(())
     }

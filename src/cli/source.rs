@@ -1,29 +1,32 @@
 //! Where the configuration comes from: a file, or no file at all.
 
+use super::say;
 use crate::config::{self, Environment, Finding, Given};
 use crate::policy::Policy;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 
 /// The file that is read when none is named.
-const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
+pub(super) const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
 
 /// Flags that say what to run. A flag goes before the environment, the environment before the file.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SourceArguments {
     /// The configuration [default: /etc/gatepost/gatepost.yaml, unless a backend is named]
-    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG")]
+    #[arg(short, long, value_name = "FILE", env = "GATEPOST_CONFIG", value_parser = path())]
     config: Option<PathBuf>,
     /// Runs without a file, in front of this host's plaintext ports 143, 110 and 25
-    #[arg(long, value_name = "HOST", env = "GATEPOST_BACKEND", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST", env = "GATEPOST_BACKEND")]
     backend: Option<String>,
     /// Our name, in greetings and on the certificate
     #[arg(long, value_name = "NAME", env = "GATEPOST_HOSTNAME")]
     hostname: Option<String>,
     /// The certificate chain (PEM)
-    #[arg(long, value_name = "FILE", env = "GATEPOST_CERT", requires = "key")]
+    #[arg(long, value_name = "FILE", env = "GATEPOST_CERT", value_parser = path())]
     cert: Option<PathBuf>,
     /// The certificate's key (PEM)
-    #[arg(long, value_name = "FILE", env = "GATEPOST_KEY", requires = "cert")]
+    #[arg(long, value_name = "FILE", env = "GATEPOST_KEY", value_parser = path())]
     key: Option<PathBuf>,
     /// Without a file: who may come in (networks and addresses, separated by commas) [default: everyone]
     #[arg(long, value_name = "CIDR,…", env = "GATEPOST_ALLOW")]
@@ -48,28 +51,37 @@ impl SourceArguments {
             admin_address: self.admin_address.clone(),
             port_offset: self.port_offset,
         };
-        if self.config.is_none() && self.backend.as_deref().is_some_and(|backend| !backend.is_empty()) {
+        let file = self.config.as_deref().and_then(written);
+        if file.is_none() && self.backend.as_deref().is_some_and(|backend| !backend.is_empty()) {
             config::without_file(&given)
         } else {
-            let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT));
-            config::load_with(path, &Environment::of_process(), &given)
+            config::load_with(file.unwrap_or(Path::new(DEFAULT)), &Environment::of_process(), &given)
         }
     }
 }
 
-/// A variable that is set to nothing counts as not set: compose files pass them on like that.
-fn port_offset(text: &str) -> Result<u16, std::num::ParseIntError> {
+/// A path that may be empty, as a variable is that a compose file passes on without a value.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// A path, unless it is set to nothing, which counts as not set.
+pub(super) fn written(path: &Path) -> Option<&Path> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
+}
+
+fn port_offset(text: &str) -> Result<u16, ParseIntError> {
     if text.is_empty() { Ok(0) } else { text.parse() }
 }
 
-/// Reads a file, or the default one.
-pub(crate) fn load_file(path: Option<&Path>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
-    config::load(path.unwrap_or(Path::new(DEFAULT)), &Environment::of_process())
+/// Reads a file.
+pub(crate) fn load_file(path: &Path) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+    config::load(path, &Environment::of_process())
 }
 
 /// What to do for whoever has neither a file nor named a backend.
 pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
-    let lost = arguments.config.is_none() && !has_default_file();
+    let lost = arguments.config.as_deref().and_then(written).is_none() && !Path::new(DEFAULT).exists();
     lost.then(|| {
         format!(
             "there is no configuration at {DEFAULT}: write one there, name another with -c FILE, or run without one: \
@@ -78,14 +90,9 @@ pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
     })
 }
 
-/// Whether there is a file where one is looked for when none is named.
-pub(crate) fn has_default_file() -> bool {
-    Path::new(DEFAULT).exists()
-}
-
 /// Prints findings for people.
 pub(crate) fn print_findings(findings: &[Finding]) {
     for finding in findings {
-        eprintln!("{finding}");
+        say(finding);
     }
 }

@@ -32,7 +32,7 @@ use crate::policy::Policy;
 use expand::Surroundings;
 use report::{Report, Source};
 use sections::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads a configuration: the policy with its warnings, or everything that is wrong with it.
 ///
@@ -73,6 +73,18 @@ pub fn load_with(
     given.apply(&mut file, &mut report);
     given.report_unused(&mut report);
     conclude(&file, around, report)
+}
+
+/// Where a file puts the admin socket, whatever else is wrong with the file: the gateway it was last good for still
+/// runs, and is asked over that socket. `None` where the file cannot be read or wants no socket.
+pub fn admin_socket(path: &Path, environment: &Environment) -> Option<PathBuf> {
+    let text = syntax::read(path, &path.display().to_string()).ok()?;
+    let mut tree = syntax::parse(&text, "").ok()?;
+    report::duplicates(&mut tree);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    expand::expand(&mut tree, Surroundings { environment, directory });
+    let (file, _): (File, _) = reader::read(&mut tree);
+    file.admin.socket.map(|socket| directory.join(socket))
 }
 
 fn conclude(file: &File, around: Surroundings<'_>, mut report: Report) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {

@@ -17,11 +17,23 @@ const KEEPALIVE: TcpKeepalive =
 #[derive(Debug, Default)]
 pub struct Bound {
     /// One for each address.
-    pub sockets: Vec<(Arc<Listener>, TcpListener)>,
+    pub sockets: Vec<BoundSocket>,
     /// The admin address, if there is one.
     pub admin: Option<TcpListener>,
     /// What the operator should know, once there is a log.
     pub notes: Vec<String>,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct BoundSocket {
+    /// What it is for.
+    pub listener: Arc<Listener>,
+    /// The address as it is configured. The socket's own may differ: port 0 is another one when it is bound, and `[::]`
+    /// may have become 0.0.0.0.
+    pub configured: SocketAddr,
+    /// The socket.
+    pub socket: TcpListener,
 }
 
 /// An address that cannot be listened on.
@@ -55,13 +67,13 @@ pub fn bind(policy: &Policy) -> Result<Bound, Vec<BindError>> {
     let mut bound = Bound::default();
     let mut errors = Vec::new();
     for listener in &policy.listeners {
-        for &address in &listener.addresses {
-            match listen(address) {
+        for &configured in &listener.addresses {
+            match listen(configured) {
                 Ok((socket, note)) => {
                     bound.notes.extend(note);
-                    bound.sockets.push((Arc::clone(listener), socket));
+                    bound.sockets.push(BoundSocket { listener: Arc::clone(listener), configured, socket });
                 }
-                Err(error) => errors.push(BindError { listener: listener.name.clone(), address, error }),
+                Err(error) => errors.push(BindError { listener: listener.name.clone(), address: configured, error }),
             }
         }
     }

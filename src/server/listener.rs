@@ -1,5 +1,6 @@
 //! Doors: sockets that accept, and pause when descriptors run out.
 
+use super::bind::BoundSocket;
 use super::{Bound, ListenerStatus, Server};
 use crate::policy::Listener;
 use crate::proto::Refusal;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,17 +22,21 @@ const REST: Duration = Duration::from_millis(200);
 /// One listening socket.
 pub(super) struct Door {
     pub(super) address: SocketAddr,
-    /// The address as it is configured: port 0 becomes another one when it is bound.
+    /// The address as it is configured, by which a reload knows it again.
     pub(super) configured: SocketAddr,
     /// What it is for; a reload puts another in its place.
     pub(super) listener: Arc<ArcSwap<Listener>>,
     closed: CancellationToken,
+    accepting: JoinHandle<()>,
 }
 
 impl Door {
-    /// Stops accepting; sessions go on.
-    pub(super) fn close(self) {
+    /// Stops accepting; sessions go on. The port is free when this returns.
+    pub(super) async fn close(self) {
         self.closed.cancel();
+        if let Err(error) = self.accepting.await {
+            tracing::error!("accepting on {} ended badly: {error}", self.address);
+        }
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
@@ -47,16 +53,13 @@ impl Door {
 impl Server {
     /// Accepts on the sockets.
     pub(super) async fn open(self: &Arc<Self>, bound: Bound) -> io::Result<()> {
+        for note in &bound.notes {
+            tracing::warn!("{note}");
+        }
         let mut doors = self.doors.lock().await;
-        for (listener, socket) in bound.sockets {
+        for BoundSocket { listener, configured, socket } in bound.sockets {
             let socket = TcpListener::from_std(socket)?;
             let address = socket.local_addr()?;
-            let configured = listener
-                .addresses
-                .iter()
-                .copied()
-                .find(|configured| configured.port() == address.port())
-                .unwrap_or(SocketAddr::new(address.ip(), 0));
             tracing::info!(
                 "listening on {address}: {} ({}, tls: {})",
                 listener.name,
@@ -64,15 +67,12 @@ impl Server {
                 listener.tls.as_str()
             );
             self.shared.observe.metrics().listener(&listener.name);
-            let door = Door {
-                address,
-                configured,
-                listener: Arc::new(ArcSwap::new(listener)),
-                closed: CancellationToken::new(),
-            };
-            let (this, current, closed) = (Arc::clone(self), Arc::clone(&door.listener), door.closed.clone());
-            tokio::spawn(async move { closed.run_until_cancelled(this.accept(socket, &current)).await });
-            doors.push(door);
+            let (listener, closed) = (Arc::new(ArcSwap::new(listener)), CancellationToken::new());
+            let (this, current, until) = (Arc::clone(self), Arc::clone(&listener), closed.clone());
+            let accepting = tokio::spawn(async move {
+                until.run_until_cancelled(this.accept(socket, &current)).await;
+            });
+            doors.push(Door { address, configured, listener, closed, accepting });
         }
         Ok(())
     }

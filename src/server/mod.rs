@@ -227,15 +227,16 @@ impl Server {
         self.draining.store(true, Ordering::Relaxed);
         self.shared.observe.metrics().draining(true);
         for door in self.doors.lock().await.drain(..) {
-            door.close();
+            door.close().await;
         }
         self.health.lock().await.cancel();
         self.tasks.close();
         let time = self.policy.load().runtime.drain_timeout;
         let sessions = self.registry.leaving();
         tracing::info!(
-            "draining: {} sessions, goodbyes spread over {}",
+            "draining: {} session{}, goodbyes spread over {}",
             sessions.len(),
+            if sessions.len() == 1 { "" } else { "s" },
             humantime::format_duration(time)
         );
         // The last goodbye leaves a little before the time is over, so that it arrives.

@@ -2,7 +2,8 @@
 
 use crate::policy::Runtime;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Group, Uid, User, initgroups, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
+use std::fmt;
 
 /// Raises the bound on descriptors as far as it goes, and says how many there may be.
 pub fn raise_descriptors() -> u64 {
@@ -62,9 +63,12 @@ pub fn identity(runtime: &Runtime) -> Result<Option<Identity>, PrivilegeError> {
     .map_err(look("looking up the user"))?
     .ok_or_else(|| PrivilegeError::NoUser(name.clone()))?;
     let group = match &runtime.group {
-        Some(name) => Group::from_name(name)
-            .map_err(look("looking up the group"))?
-            .ok_or_else(|| PrivilegeError::NoGroup(name.clone()))?,
+        Some(name) => match name.parse() {
+            Ok(gid) => Group::from_gid(Gid::from_raw(gid)),
+            Err(_) => Group::from_name(name),
+        }
+        .map_err(look("looking up the group"))?
+        .ok_or_else(|| PrivilegeError::NoGroup(name.clone()))?,
         None => Group::from_gid(user.gid)
             .map_err(look("looking up the group"))?
             .ok_or_else(|| PrivilegeError::NoGroup(user.gid.to_string()))?,
@@ -73,6 +77,19 @@ pub fn identity(runtime: &Runtime) -> Result<Option<Identity>, PrivilegeError> {
 }
 
 impl Identity {
+    /// Whether this process can become that user at all.
+    ///
+    /// # Errors
+    /// [`PrivilegeError::NotRoot`].
+    pub fn is_within_reach(&self) -> Result<(), PrivilegeError> {
+        let ourselves = Uid::effective();
+        if ourselves.is_root() || ourselves == self.user.uid {
+            Ok(())
+        } else {
+            Err(PrivilegeError::NotRoot(self.user.name.clone()))
+        }
+    }
+
     /// Gives a file or folder of ours to whom we become, so that it can be written afterwards.
     ///
     /// # Errors
@@ -86,15 +103,12 @@ impl Identity {
     /// # Errors
     /// [`PrivilegeError`]; the process must not go on then.
     pub fn assume(&self) -> Result<(), PrivilegeError> {
-        let name = &self.user.name;
+        self.is_within_reach()?;
         if Uid::effective() == self.user.uid {
             return Ok(());
         }
-        if !Uid::effective().is_root() {
-            return Err(PrivilegeError::NotRoot(name.clone()));
-        }
         let fail = |step| move |error| PrivilegeError::System { step, error };
-        match std::ffi::CString::new(name.as_str()) {
+        match std::ffi::CString::new(self.user.name.as_str()) {
             Ok(name) => initgroups(&name, self.group.gid).map_err(fail("initgroups"))?,
             Err(_) => setgroups(&[self.group.gid]).map_err(fail("setgroups"))?,
         }
@@ -103,7 +117,12 @@ impl Identity {
         if setuid(Uid::from_raw(0)).is_ok() && !self.user.uid.is_root() {
             return Err(PrivilegeError::System { step: "root came back", error: nix::errno::Errno::EPERM });
         }
-        tracing::info!("running as {name}:{}", self.group.name);
         Ok(())
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user.name, self.group.name)
     }
 }

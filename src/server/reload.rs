@@ -1,6 +1,7 @@
 //! A new configuration, new certificates, new lists: without touching a session.
 
-use super::{Bound, Server, WATCH, bind};
+use super::bind::{self, BoundSocket};
+use super::{Bound, Server, WATCH};
 use crate::config::Finding;
 use crate::observe::{Event, Kind};
 use crate::policy::Policy;
@@ -52,6 +53,7 @@ impl Server {
         }
         let policy = Arc::new(policy);
         self.policy.store(Arc::clone(&policy));
+        self.shared.observe.set_level(policy.log.level);
         self.say_limits();
         self.swap_doors(&policy).await;
         self.open(bound).await.map_err(|error| error.to_string())?;
@@ -66,13 +68,13 @@ impl Server {
         let known: Vec<SocketAddr> = self.doors.lock().await.iter().map(|door| door.configured).collect();
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in &policy.listeners {
-            for &address in listener.addresses.iter().filter(|address| !known.contains(address)) {
-                match bind::listen(address) {
+            for &configured in listener.addresses.iter().filter(|address| !known.contains(address)) {
+                match bind::listen(configured) {
                     Ok((socket, note)) => {
                         bound.notes.extend(note);
-                        bound.sockets.push((Arc::clone(listener), socket));
+                        bound.sockets.push(BoundSocket { listener: Arc::clone(listener), configured, socket });
                     }
-                    Err(error) => errors.push(format!("needs a restart: cannot listen on {address}: {error}")),
+                    Err(error) => errors.push(format!("needs a restart: cannot listen on {configured}: {error}")),
                 }
             }
         }
@@ -90,8 +92,9 @@ impl Server {
                     doors.push(door);
                 }
                 None => {
-                    tracing::info!("no longer listening on {}", door.address);
-                    door.close();
+                    let address = door.address;
+                    door.close().await;
+                    tracing::info!("no longer listening on {address}");
                 }
             }
         }
@@ -139,7 +142,8 @@ fn wants_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
         (old.admin != new.admin, "admin"),
         (old.runtime.user != new.runtime.user || old.runtime.group != new.runtime.group, "runtime.user"),
         (old.runtime.workers != new.runtime.workers, "runtime.workers"),
-        (old.log != new.log, "log"),
+        (old.log.format != new.log.format, "log.format"),
+        (old.log.auth_log != new.log.auth_log, "log.auth_log"),
     ];
     changed.into_iter().filter_map(|(changed, what)| changed.then_some(what)).collect()
 }

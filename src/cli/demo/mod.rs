@@ -9,7 +9,7 @@ pub mod words;
 
 use super::serving::Serving;
 use super::source::{load_file, print_findings};
-use super::{FAILED, FINE};
+use super::{FAILED, FINE, say};
 use crate::policy::LogFormat;
 use anyhow::Context;
 use server::MailServer;
@@ -31,7 +31,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> u8 {
     match show(arguments.port_base) {
         Ok(()) => FINE,
         Err(error) => {
-            eprintln!("{error:#}");
+            say(format_args!("{error:#}"));
             FAILED
         }
     }
@@ -53,7 +53,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         let file = folder.join("gatepost.yaml");
         std::fs::write(&file, configuration(&folder, ports, &old_server))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let (mut policy, warnings) = load_file(Some(&file)).map_err(|findings| {
+        let (mut policy, warnings) = load_file(&file).map_err(|findings| {
             print_findings(&findings);
             anyhow::anyhow!("the demo's own configuration is refused")
         })?;
@@ -70,13 +70,13 @@ fn show(base: u16) -> anyhow::Result<()> {
             bound,
             observe: Arc::clone(&observe),
             descriptors,
-            source: Box::new(move || load_file(Some(&file))),
+            source: Box::new(move || load_file(&file)),
         };
         let state = folder.clone();
         let ended = serving
             .until_told_to_end(|| match export_root(&state, &ca) {
-                Ok(()) => eprintln!("{}", Words { ports, ca: &ca }),
-                Err(error) => eprintln!("the CA's root cannot be exported: {error:#}"),
+                Ok(()) => say(format_args!("{}", Words { ports, ca: &ca })),
+                Err(error) => say(format_args!("the CA's root cannot be exported: {error:#}")),
             })
             .await;
         drop((guard, old_server));
