@@ -135,9 +135,11 @@ impl Setup {
         let bound = server::bind::bind(&policy).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
         let receiver = observe.subscribe();
         let keeper = Keeper::open(&policy, Arc::clone(&observe)).unwrap_or_else(|error| panic!("{error}"));
-        let names: Vec<String> = bound.sockets.iter().map(|(listener, _)| listener.name.clone()).collect();
-        let addresses = bound.sockets.iter().map(|(_, socket)| socket.local_addr().expect("bound"));
-        let addresses = names.into_iter().zip(addresses).collect();
+        let addresses = bound
+            .sockets
+            .iter()
+            .map(|bound| (bound.listener.name.clone(), bound.socket.local_addr().expect("bound")))
+            .collect();
         let server =
             Server::start(policy, bound, keeper, observe, Box::new(load), self.descriptors).await.expect("it starts");
         let events = tokio::sync::Mutex::new(Events { receiver, seen: Vec::new() });
