@@ -6,12 +6,12 @@
 ARG BUILDER=rust:1-slim-bookworm
 ARG RUNTIME=debian:bookworm-slim
 
-# The dependencies alone: built again only when one of these two files changes.
+# The dependencies alone: built again only when one of these files changes.
 FROM ${BUILDER} AS dependencies
 # "dev" compiles in a fraction of the time, for trying out a change.
 ARG PROFILE=release
 WORKDIR /build
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \

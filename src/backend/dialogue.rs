@@ -9,6 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+/// How much is read at once: more than a greeting or an answer of a login.
+const READ: usize = 4 * 1024;
+
 /// A greeted backend that waits for a login. Dropping it closes the connection.
 pub struct Dialogue {
     /// Which server it is.
@@ -100,6 +103,8 @@ impl Dialogue {
                     BackStep::More => {}
                     step => return Ok(step),
                 }
+                // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
+                self.input.reserve(READ);
                 let (mut reader, mut writer) = self.stream.split();
                 // Writing goes on while we wait to read, so that neither side can stop the other.
                 tokio::select! {

@@ -60,7 +60,16 @@ const DOWN: u8 = 2;
 impl Server {
     /// Whether the last that was heard of it was good. A server nobody has asked yet is not up.
     pub fn is_up(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == UP
+        self.answers() == Some(true)
+    }
+
+    /// Whether it answered when it was last asked; `None` until it was.
+    pub fn answers(&self) -> Option<bool> {
+        match self.state.load(Ordering::Relaxed) {
+            UP => Some(true),
+            DOWN => Some(false),
+            _ => None,
+        }
     }
 
     /// What it last said it can do.
@@ -205,7 +214,7 @@ impl Backends {
         event.protocol = Some(match server.protocol {
             Protocol::Imap => Service::Imap,
             Protocol::Pop3 => Service::Pop3,
-            Protocol::Smtp => Service::Submission,
+            Protocol::Smtp => Service::Smtp,
         });
         event.server = Some(server.name.to_string());
         event

@@ -113,7 +113,11 @@ fn describe(status: &Value) -> String {
         }
     }
     for server in status["backends"].as_array().into_iter().flatten() {
-        let state = if server["up"] == true { "up" } else { "down" };
+        let state = match server["up"].as_bool() {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "not asked yet",
+        };
         let _ = writeln!(
             text,
             "  {:<12} {}://{} {state}",

@@ -1,7 +1,7 @@
 //! `gatepost run`: from the command line to the end of the process.
 
 use super::serving::Serving;
-use super::source::{SourceArguments, print_findings};
+use super::source::{SourceArguments, hint_without_file, print_findings};
 use super::{FAILED, FINE, REFUSED, say};
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
@@ -14,7 +14,10 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     let (policy, warnings) = match arguments.load() {
         Ok(loaded) => loaded,
         Err(findings) => {
-            print_findings(&findings);
+            match hint_without_file(&arguments) {
+                Some(hint) => say(hint),
+                None => print_findings(&findings),
+            }
             return REFUSED;
         }
     };

@@ -34,7 +34,7 @@ pub(crate) struct SourceArguments {
     /// Where metrics and health are served [default: the configuration's, else 127.0.0.1:9900]
     #[arg(long, value_name = "ADDRESS", env = "GATEPOST_ADMIN_ADDRESS")]
     admin_address: Option<String>,
-    /// Without a file: added to each port (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
+    /// Added to each port of the default listeners (10000: 10993, 10995, 10465, 10587), for processes that may not bind low ports
     #[arg(long, value_name = "N", env = "GATEPOST_PORT_OFFSET", value_parser = port_offset)]
     port_offset: Option<u16>,
 }
@@ -82,6 +82,17 @@ fn port_offset(text: &str) -> Result<u16, ParseIntError> {
 /// Reads a file.
 pub(crate) fn load_file(path: &Path) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     config::load(path, &Environment::of_process())
+}
+
+/// What to do for whoever has neither a file nor named a backend.
+pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
+    let lost = arguments.config.as_deref().and_then(written).is_none() && !Path::new(DEFAULT).exists();
+    lost.then(|| {
+        format!(
+            "there is no configuration at {DEFAULT}: write one there, name another with -c FILE, or run without one: \
+             gatepost run --backend HOST (GATEPOST_BACKEND)"
+        )
+    })
 }
 
 /// Prints findings for people.

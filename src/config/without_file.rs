@@ -66,13 +66,8 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
         report.warning(&Spot::top("hostname"), message);
         file.hostname = Some(taken);
     }
-    let offset = given.port_offset.unwrap_or(0);
-    let mut listeners = default_listeners(offset).unwrap_or_else(|| {
-        report.given(&Spot::top("listeners"), PORT_OFFSET);
-        report
-            .error(&Spot::top("listeners"), format_args!("`{offset}` is too large: 995 and this are more than 65535"));
-        Named::default()
-    });
+    // An offset that is too large is told below, with all else that is given.
+    let mut listeners = default_listeners(given.port_offset.unwrap_or(0)).unwrap_or_default();
     let entries = given.allow.as_deref().unwrap_or_default().split([',', ' ']).filter(|entry| !entry.is_empty());
     let allow: Vec<_> = entries.filter_map(|entry| parsed(&Spot::top("allow"), entry, ALLOW, &mut report)).collect();
     // Unlike the others, set to nothing is not unset: the doors would stand open by a mistake elsewhere.
@@ -101,6 +96,15 @@ impl Given {
             file.hostname = Some(hostname.to_owned());
             report.given(&Spot::top("hostname"), HOSTNAME);
         }
+        if let Some(offset) = self.port_offset {
+            if default_listeners(offset).is_some() {
+                file.port_offset = offset;
+            } else {
+                let spot = Spot::top("listeners");
+                report.given(&spot, PORT_OFFSET);
+                report.error(&spot, format_args!("`{offset}` is too large: 995 and this are more than 65535"));
+            }
+        }
         if let Some(address) = written(self.admin_address.as_deref()) {
             let spot = Spot::top("admin").key("address");
             file.admin.address = match address {
@@ -128,7 +132,7 @@ impl Given {
         }
     }
 
-    /// Warns of what has no meaning beside a file. Not of the port offset: an image sets it for whoever has no file.
+    /// Warns of what has no meaning beside a file.
     pub(super) fn report_unused(&self, report: &mut Report) {
         for (given, name) in [(&self.backend, BACKEND), (&self.allow, ALLOW)] {
             if written(given.as_deref()).is_some() {

@@ -143,12 +143,13 @@ pub fn goodbye_after_login(protocol: Protocol, goodbye: Goodbye, out: &mut Bytes
     }
 }
 
-/// The word in a backend's last answer by which it shows that it closes because it was asked to.
-pub fn farewell(protocol: Protocol) -> &'static [u8] {
+/// The beginnings of the lines, the client's and the backend's, by which a session behind its login shows that it is
+/// meant to end. On POP3 the backend's last answer looks like any other.
+pub fn farewells(protocol: Protocol) -> (Option<&'static [u8]>, Option<&'static [u8]>) {
     match protocol {
-        Protocol::Imap => b"* BYE",
-        Protocol::Pop3 => b"+OK",
-        Protocol::Smtp => b"221",
+        Protocol::Imap => (None, Some(b"* BYE")),
+        Protocol::Pop3 => (Some(b"QUIT"), None),
+        Protocol::Smtp => (None, Some(b"221")),
     }
 }
 

@@ -99,8 +99,8 @@ pub struct ServerStatus {
     pub protocol: &'static str,
     /// Where it is.
     pub server: String,
-    /// Whether it answered when last asked.
-    pub up: bool,
+    /// Whether it answered when last asked; null until it was.
+    pub up: Option<bool>,
 }
 
 impl Server {
@@ -206,7 +206,7 @@ impl Server {
                     backend: backend.name.clone(),
                     protocol: protocol.as_str(),
                     server: server.name.to_string(),
-                    up: server.is_up(),
+                    up: server.answers(),
                 }));
             }
         }

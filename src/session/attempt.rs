@@ -38,6 +38,10 @@ impl Engine<'_> {
     /// Brings a login to the backend and its verdict to the client.
     pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
         let mut attempt = Try::new(login);
+        // The backend may take its time: what was answered before must not wait for it.
+        if let Err(gone) = self.flush().await {
+            return Outcome::Gone(gone);
+        }
         let began = Instant::now();
         let leave = self.gate().login(&self.question(&attempt)).await;
         self.give_back(began);

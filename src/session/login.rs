@@ -49,6 +49,8 @@ pub(super) struct Open {
     pub(super) identity: Option<Identity>,
     /// SMTP: the client's name for itself.
     pub(super) helo: Option<String>,
+    /// What the client was told the backend can do.
+    pub(super) shown: Arc<Capabilities>,
 }
 
 /// A user who has logged in.
@@ -87,6 +89,7 @@ pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, clie
         dialogue: None,
         deadline,
         failures: 0,
+        shown: Arc::default(),
     };
     engine.run(metrics).await
 }
@@ -103,13 +106,14 @@ pub(super) struct Engine<'s> {
     deadline: Instant,
     /// Verdicts against the client.
     pub(super) failures: u32,
+    /// What the client was told the backend can do; what is learned later is for those who come later.
+    shown: Arc<Capabilities>,
 }
 
 impl Engine<'_> {
     async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
-        let capabilities = self.capabilities().await;
-        self.front.greet(&capabilities, &mut self.out);
-        drop(capabilities);
+        self.shown = self.capabilities().await;
+        self.front.greet(&self.shown, &mut self.out);
         loop {
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
@@ -136,8 +140,8 @@ impl Engine<'_> {
                     }
                     // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
                     self.dialogue = None;
-                    let remembered = self.remembered();
-                    self.front.secured(&remembered);
+                    self.shown = self.remembered();
+                    self.front.secured(&self.shown);
                 }
                 Step::Login(login) => match self.attempt(login).await {
                     Outcome::Go => {}
@@ -145,14 +149,18 @@ impl Engine<'_> {
                     Outcome::Gone(gone) => return self.gone(gone).await,
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
                 },
-                Step::Mail => match self.open().await {
-                    Ok(dialogue) => return self.entered(dialogue, None),
-                    Err(lost) => {
-                        tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
-                        self.front.answer(Answer::Unavailable(None), &mut self.out);
-                        return self.end(lost.reason()).await;
+                Step::Mail => {
+                    if let Err(gone) = self.flush().await {
+                        return self.gone(gone).await;
                     }
-                },
+                    match self.open().await {
+                        Ok(dialogue) => return self.entered(dialogue, None),
+                        Err(lost) => {
+                            tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
+                            self.front.answer(Answer::Unavailable(None), &mut self.out);
+                        }
+                    }
+                }
                 Step::Denied { refusal, mechanism } => self.refused(refusal, Some(&mechanism), None).await,
                 Step::Cancelled => self.refused(Refusal::Cancelled, None, None).await,
                 // Only an attempt asks for a response, and it takes the answer itself.
@@ -297,6 +305,7 @@ impl Engine<'_> {
             dialogue,
             identity,
             helo,
+            shown: self.shown,
         });
         match self.session.listener.service.protocol() {
             Protocol::Imap | Protocol::Pop3 => Entered::Mailbox(open),

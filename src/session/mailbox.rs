@@ -24,7 +24,7 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
         from_client,
         from_backend,
         idle: session.policy.timeouts.idle(session.listener.service),
-        farewell: Some(proto::farewell(protocol)),
+        farewells: proto::farewells(protocol),
     };
     let ended = relay(&mut client, &mut backend, start, &session.leave).await;
     drop(backend);

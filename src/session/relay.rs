@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const SCRATCH: usize = 64 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
-/// A backend's goodbye stands in a small chunk; larger ones are not searched for it.
+/// A goodbye is among the last octets a side sends; larger chunks are not searched for it.
 const SMALL: usize = 1024;
 /// Rounds of a direction before the other sessions of the thread get their turn.
 const ROUNDS: u32 = 32;
@@ -51,7 +51,7 @@ pub(super) struct Ended {
     pub(super) how: End,
     /// The last byte the client got ended a line, or nothing was sent at all.
     pub(super) at_line_end: bool,
-    /// The backend said `farewell` in the last chunk it sent.
+    /// A side said its farewell at the beginning of one of its last lines.
     pub(super) said_farewell: bool,
 }
 
@@ -64,19 +64,19 @@ pub(super) struct Start {
     pub(super) from_backend: BytesMut,
     /// How long both sides may be silent.
     pub(super) idle: Duration,
-    /// A word in a small chunk of the backend's that says that it means to close.
-    pub(super) farewell: Option<&'static [u8]>,
+    /// The beginnings of lines, the client's and the backend's, that say that the end is meant.
+    pub(super) farewells: (Option<&'static [u8]>, Option<&'static [u8]>),
 }
 
-/// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. A side's
-/// end travels to the other one (half-close); the streams are the caller's to close.
+/// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. The client's end
+/// travels to the backend (half-close); the backend's is the end of it all, and the last words are the caller's.
 pub(super) async fn relay<C, B>(client: &mut C, backend: &mut B, start: Start, leave: &CancellationToken) -> Ended
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut up = Pump::new(start.from_client, None);
-    let mut down = Pump::new(start.from_backend, start.farewell);
+    let mut up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0);
+    let mut down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1);
     let mut quiet = Quiet { since: Instant::now(), limit: start.idle };
     let sleep = tokio::time::sleep(start.idle);
     tokio::pin!(sleep);
@@ -121,7 +121,11 @@ where
         quiet.poll(sleep.as_mut(), cx).map(|()| first_end.unwrap_or(End::Idle))
     })
     .await;
-    Ended { how, at_line_end: down.at_line_end && down.rest.is_empty(), said_farewell: down.said_farewell }
+    Ended {
+        how,
+        at_line_end: down.at_line_end && down.rest.is_empty(),
+        said_farewell: up.said_farewell() || down.said_farewell(),
+    }
 }
 
 /// The time since something moved. The timer is not reset at each byte: when it rings, it is set anew if it rang too early.
@@ -149,28 +153,37 @@ enum Broken {
     Writing,
 }
 
+/// What follows in a direction whose source has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// The writer is told that this was all.
+    Shutdown,
+    /// The caller may still have something to say to the writer.
+    LastWords,
+}
+
 /// One direction.
 struct Pump {
     /// What the writer has not taken yet.
     rest: BytesMut,
     moved: u64,
     at_line_end: bool,
-    farewell: Option<&'static [u8]>,
-    said_farewell: bool,
+    farewell: Option<Farewell>,
+    behind: Behind,
     source_ended: bool,
     needs_flush: bool,
-    /// The source ended and the writer was told so.
+    /// The source ended, and the writer has everything.
     done: bool,
 }
 
 impl Pump {
-    fn new(rest: BytesMut, farewell: Option<&'static [u8]>) -> Self {
+    fn new(rest: BytesMut, behind: Behind, farewell: Option<&'static [u8]>) -> Self {
         let mut pump = Self {
             rest: BytesMut::new(),
             moved: 0,
             at_line_end: true,
-            farewell,
-            said_farewell: false,
+            farewell: farewell.map(|word| Farewell { word, matched: 0, behind: None }),
+            behind,
             source_ended: false,
             needs_flush: false,
             done: false,
@@ -253,6 +266,11 @@ impl Pump {
     }
 
     fn finish<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if self.behind == Behind::LastWords {
+            self.flush(writer, cx)?;
+            self.done = !self.needs_flush;
+            return Ok(());
+        }
         match Pin::new(writer).poll_shutdown(cx) {
             Poll::Ready(Ok(())) => self.done = true,
             // The other side is gone already, which is what we came to tell it.
@@ -274,18 +292,53 @@ impl Pump {
     }
 
     fn note(&mut self, chunk: &[u8]) {
+        if let Some(farewell) = &mut self.farewell {
+            farewell.note(chunk, self.at_line_end);
+        }
         if let Some(last) = chunk.last() {
             self.at_line_end = *last == b'\n';
         }
-        if let Some(word) = self.farewell {
-            self.said_farewell = chunk.len() <= SMALL && memchr::memmem::find(chunk, word).is_some();
-        }
+    }
+
+    fn said_farewell(&self) -> bool {
+        self.farewell.as_ref().is_some_and(|farewell| farewell.behind.is_some())
     }
 
     fn wrote(&mut self, written: usize) {
         self.rest.advance(written);
         self.moved += written as u64;
         self.needs_flush = true;
+    }
+}
+
+/// Looks for a word at the beginning of a line, in either case and however the line is cut.
+struct Farewell {
+    word: &'static [u8],
+    /// How much of the word stands at the beginning of the line so far.
+    matched: usize,
+    /// Octets since the word was last seen, while they are few.
+    behind: Option<usize>,
+}
+
+impl Farewell {
+    fn note(&mut self, chunk: &[u8], mut line_begins: bool) {
+        if chunk.len() > SMALL {
+            (self.matched, self.behind) = (0, None);
+            return;
+        }
+        for &byte in chunk {
+            self.behind = self.behind.map(|octets| octets + 1).filter(|octets| *octets <= SMALL);
+            let goes_on = line_begins || self.matched > 0;
+            self.matched = if goes_on && self.is_next(byte) { self.matched + 1 } else { 0 };
+            if self.matched == self.word.len() {
+                (self.matched, self.behind) = (0, Some(0));
+            }
+            line_begins = byte == b'\n';
+        }
+    }
+
+    fn is_next(&self, byte: u8) -> bool {
+        self.word.get(self.matched).is_some_and(|expected| expected.eq_ignore_ascii_case(&byte))
     }
 }
 
@@ -313,7 +366,7 @@ mod tests {
     }
 
     fn idle(seconds: u64) -> Start {
-        Start { idle: Duration::from_secs(seconds), farewell: Some(b"* BYE"), ..Start::default() }
+        Start { idle: Duration::from_secs(seconds), farewells: (None, Some(b"* BYE")), ..Start::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -341,9 +394,9 @@ mod tests {
             ends.backend.shutdown().await.expect("ended");
             ends.backend
         });
-        let mut got = Vec::new();
-        ends.client.read_to_end(&mut got).await.expect("delivered");
-        assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+        let mut got = vec![0; expected.len()];
+        ends.client.read_exact(&mut got).await.expect("delivered");
+        assert!(got == expected);
         drop(sending.await);
         assert_eq!(ends.relay.await.expect("no panic").0.how, End::Backend);
     }
@@ -358,9 +411,9 @@ mod tests {
         assert_eq!(asked, b"a LOGOUT\r\n");
         ends.backend.write_all(b"* BYE\r\na OK\r\n").await.expect("taken");
         drop(ends.backend);
-        let mut answer = Vec::new();
-        ends.client.read_to_end(&mut answer).await.expect("delivered");
-        assert_eq!(answer, b"* BYE\r\na OK\r\n");
+        let mut answer = [0; 13];
+        ends.client.read_exact(&mut answer).await.expect("delivered");
+        assert_eq!(&answer, b"* BYE\r\na OK\r\n");
         let (ended, ..) = ends.relay.await.expect("no panic");
         assert_eq!(ended, Ended { how: End::Client, at_line_end: true, said_farewell: true });
     }
@@ -386,6 +439,31 @@ mod tests {
         let (ended, ..) = ends.relay.await.expect("no panic");
         assert_eq!(ended, Ended { how: End::Idle, at_line_end: false, said_farewell: false });
         assert_eq!(began.elapsed().as_secs(), 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_is_known_however_it_is_cut_and_forgotten_when_more_comes() {
+        let long = ["* BYE\r\n".to_owned(), "x".repeat(SMALL + 1)].concat();
+        for (said, known) in [
+            (&["* BYE now\r\na OK\r\n"][..], true),
+            (&["* B", "YE now\r\n", "a OK\r\n"], true),
+            (&["* 1 EXISTS\r", "\n* BYE\r\n"], true),
+            (&["* OK not a * BYE\r\n"], false),
+            (&["* B", "\r\nYE\r\n"], false),
+            (&[&long], false),
+            (&["* BYE\r\n", &long[8..]], false),
+        ] {
+            let mut ends = start(idle(60));
+            for piece in said {
+                ends.backend.write_all(piece.as_bytes()).await.expect("taken");
+                let mut got = vec![0; piece.len()];
+                ends.client.read_exact(&mut got).await.expect("delivered");
+            }
+            drop(ends.backend);
+            let (ended, mut client, _) = ends.relay.await.expect("no panic");
+            assert_eq!((ended.how, ended.said_farewell), (End::Backend, known), "{said:?}");
+            client.write_all(b"last words").await.expect("the client is still there");
+        }
     }
 
     #[tokio::test(start_paused = true)]

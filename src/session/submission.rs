@@ -28,10 +28,10 @@ const KEPT: usize = 4 * 1024;
 
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Open) -> Ending {
-    let Open { client, from_client, to_client, dialogue, identity, helo } = open;
+    let Open { client, from_client, to_client, dialogue, identity, helo, shown } = open;
     let server = dialogue.server.name.to_string();
     let (backend, from_backend, capabilities) = dialogue.into_session();
-    let transaction = Transaction::new(settings(session, capabilities, identity.is_some(), helo));
+    let transaction = Transaction::new(settings(session, capabilities, &shown, identity.is_some(), helo));
     let mut follower = Follower {
         session,
         transaction,
@@ -46,17 +46,21 @@ pub(super) async fn follow(session: &Session, open: Open) -> Ending {
     follower.close(reason).await
 }
 
-fn settings(session: &Session, backend: Capabilities, logged_in: bool, helo: Option<String>) -> TransactionSettings {
+fn settings(
+    session: &Session,
+    backend: Capabilities,
+    shown: &Capabilities,
+    logged_in: bool,
+    helo: Option<String>,
+) -> TransactionSettings {
     let submission = &session.policy.submission;
     let recipients = if logged_in { Recipients::All } else { Recipients::Only(Arc::clone(&submission.accept_domains)) };
-    let remembered = session.shared.backends.remembered(&session.listener.backend, session.listener.service.protocol());
     TransactionSettings {
         hostname: session.policy.hostname.clone(),
         max_message: submission.max_size,
         bare_newline: submission.bare_newline,
         recipients,
-        // What the client was shown is what was remembered when it came.
-        extensions: smtp::shown_extensions(&remembered, submission.max_size),
+        extensions: smtp::shown_extensions(shown, submission.max_size),
         backend,
         helo,
     }

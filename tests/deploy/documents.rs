@@ -78,9 +78,16 @@ fn every_command_named_is_there() {
 fn every_metric_named_is_there_and_every_event_is_named() {
     let watching = std::fs::read_to_string(root().join("deploy/docs/watching-it.md")).expect("a document");
     let metrics = std::fs::read_to_string(root().join("src/observe/metrics/families.rs")).expect("a source");
-    for found in Regex::new("gatepost_[a-z_]+").expect("a pattern").find_iter(&watching) {
-        let name = found.as_str().trim_end_matches("_bucket");
-        assert!(metrics.contains(&format!("\"{name}\"")), "there is no {name}");
+    let expression = Regex::new(r"`[^`]*(gatepost_[a-z_]+)[^`]*`").expect("a pattern");
+    let label = Regex::new(r#"by \((\w+)\)|(\w+)!?=""#).expect("a pattern");
+    for found in expression.captures_iter(&watching) {
+        let name = found[1].trim_end_matches("_bucket");
+        let (_, after) = metrics.split_once(&format!("\"{name}\"")).unwrap_or_else(|| panic!("there is no {name}"));
+        let labels = &after[..after.find("),").expect("a family ends")];
+        for label in label.captures_iter(&found[0]).filter_map(|found| found.get(1).or(found.get(2))) {
+            let known = label.as_str() == "le" || labels.contains(&format!("\"{}\"", label.as_str()));
+            assert!(known, "{name} has no {}", label.as_str());
+        }
     }
     let events = std::fs::read_to_string(root().join("src/observe/event.rs")).expect("a source");
     let mut seen = 0;

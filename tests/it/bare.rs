@@ -122,6 +122,7 @@ struct Session {
     front: Box<dyn Front>,
     backend: Option<Backend>,
     backend_down: bool,
+    early: bool,
     service: Service,
     state: State,
     capabilities: Capabilities,
@@ -145,6 +146,7 @@ impl Session {
             backend: None,
             backend_down: transcript.early
                 && matches!(transcript.acts.first(), Some(act) if act.kind == Kind::BackendDown),
+            early: transcript.early,
             service: transcript.service,
             state: if transcript.early { State::Early } else { State::Dialogue },
             capabilities: transcript.remembered.clone(),
@@ -164,7 +166,7 @@ impl Session {
     }
 
     fn greet(&mut self) {
-        if self.backend.is_none() {
+        if self.early && self.backend.is_none() {
             // A timestamp belongs to one connection: without one there is no APOP to offer.
             self.capabilities.apop = None;
         }

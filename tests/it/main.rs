@@ -1,5 +1,12 @@
 //! gatepost as its users meet it. `transcript` reads the sessions under `tests/transcripts`; each runner beside it
 //! plays them against a larger part of the program.
 
+mod backend;
 mod bare;
+mod faults;
+mod gate;
+mod gateway;
+mod live;
+mod mail;
+mod talk;
 mod transcript;

@@ -7,6 +7,7 @@
 //! = without_tls CRAM-MD5             auth.without_tls
 //! = remembered IMAP4rev1 SASL-IR     what is known of the backend before it is dialled (see `remember`)
 //! = early                            the backend is dialled before the greeting
+//! = whole why                        its segments must arrive whole, for this reason: not played byte by byte
 //! C: line      S: line               from and to the client, CRLF behind it
 //! G: line      B: line               to and from the backend
 //! C~ raw\r\n                         the same without the CRLF; escapes \r \n \t \\ \xNN. Also S~ G~ B~
@@ -38,6 +39,8 @@ pub(crate) struct Transcript {
     pub(crate) remembered: Capabilities,
     /// The backend is dialled before the greeting.
     pub(crate) early: bool,
+    /// Why its segments must not be cut.
+    pub(crate) whole: Option<String>,
     pub(crate) acts: Vec<Act>,
 }
 
@@ -125,6 +128,21 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// The pattern of a line, with its CRLF.
+    pub(crate) fn line(text: &str) -> Self {
+        Self::new(format!("{text}\r\n").as_bytes())
+    }
+
+    /// Whether text that the pattern does not match has come to where it should have: more will not help.
+    pub(crate) fn is_beyond(&self, text: &[u8]) -> bool {
+        let lines = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count();
+        let wanted: usize = self.parts.iter().map(|part| lines(part)).sum();
+        let length: usize = self.parts.iter().map(Vec::len).sum();
+        if wanted == 0 { text.len() >= length } else { lines(text) >= wanted }
+    }
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.parts.iter().enumerate() {
@@ -206,6 +224,7 @@ impl Transcript {
             without_tls: Mechanisms::All,
             remembered: Capabilities::minimum(service.protocol()),
             early: false,
+            whole: None,
             acts: Vec::new(),
         };
         let mut remembered = Vec::new();
@@ -222,6 +241,10 @@ impl Transcript {
                 }
                 Some(("remembered", line)) => {
                     remembered.push(line);
+                    continue;
+                }
+                Some(("whole", why)) if !why.is_empty() => {
+                    transcript.whole = Some(why.to_owned());
                     continue;
                 }
                 Some(("early", "")) => {

@@ -24,6 +24,7 @@ pub struct Kept {
     pid: Pid,
     name: String,
     log: PathBuf,
+    owns: Option<PathBuf>,
 }
 
 /// `$1` log, `$2` directory to remove or empty. A line on standard input means stop, its end means stop and remove.
@@ -35,7 +36,8 @@ read -r word && directory=
 kill -TERM $pid 2>/dev/null
 wait $pid
 status=$?
-[ -z "$directory" ] || rm -rf "$directory"
+# The second time is for what children still wrote at the first.
+[ -z "$directory" ] || rm -rf "$directory" || { sleep 1; rm -rf "$directory"; }
 exit $status
 "#;
 
@@ -60,7 +62,7 @@ impl Kept {
         let mut first = String::new();
         BufReader::new(shell.stdout.take().expect("piped")).read_line(&mut first).expect("the shell says a pid");
         let pid = Pid::from_raw(first.trim().parse().expect("a pid"));
-        Self { shell, word, pid, name: program.to_owned(), log: log.to_owned() }
+        Self { shell, word, pid, name: program.to_owned(), log: log.to_owned(), owns: owns.map(Path::to_owned) }
     }
 
     /// The server's process.
@@ -82,6 +84,11 @@ impl Kept {
         until(&format!("{} to end", self.name), || self.shell.try_wait().expect("our child"))
     }
 
+    /// Leaves the directory of a stopped server to the one that is started in its place.
+    pub fn leave_directory(&mut self) {
+        self.owns = None;
+    }
+
     /// Everything the server said so far, for the message of a failed test.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -92,6 +99,9 @@ impl Drop for Kept {
     fn drop(&mut self) {
         if self.word.take().is_some() {
             until(&format!("{} to end", self.name), || self.shell.try_wait().expect("our child"));
+        } else if let Some(directory) = &self.owns {
+            // Stopped before, and its directory kept for a look or a second start; nobody else removes it.
+            let _ = std::fs::remove_dir_all(directory);
         }
     }
 }

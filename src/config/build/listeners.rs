@@ -45,7 +45,7 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
                 }
                 return Vec::new();
             };
-            let mut written = sections::default_listeners(0).unwrap_or_default();
+            let mut written = sections::default_listeners(file.port_offset).unwrap_or_default();
             written.0.retain(|(_, section)| {
                 let service = section.protocol.and_then(service);
                 backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol()))

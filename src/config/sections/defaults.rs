@@ -31,6 +31,7 @@ impl Default for File {
             hostname: None,
             state_dir: "/var/lib/gatepost".into(),
             listeners: None,
+            port_offset: 0,
             backends: Named::default(),
             routes: Vec::new(),
             tls: Tls::default(),

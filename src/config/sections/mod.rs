@@ -25,6 +25,9 @@ pub(crate) struct File {
     /// Where clients come in, by a name of yours. Given: replaces the default listeners, which are those on 993, 995,
     /// 465 (implicit TLS) and 587 (STARTTLS) whose protocol a backend has.
     pub(crate) listeners: Option<Named<Listener>>,
+    /// Added to the default listeners' ports; from the command line or the environment alone.
+    #[serde(skip)]
+    pub(crate) port_offset: u16,
     /// The servers behind, by a name of yours.
     pub(crate) backends: Named<Backend>,
     /// Which backend a session goes to: the first match wins, else the listener's backend. Not in this version.

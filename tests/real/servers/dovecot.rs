@@ -50,6 +50,7 @@ impl Dovecot {
 
     /// Brings it up again at the same address with the same mail.
     pub fn start_again(&mut self) {
+        self.kept.leave_directory();
         self.kept = Self::run(&self.directory, Some(&self.directory));
         self.wait();
     }

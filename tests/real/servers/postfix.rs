@@ -45,8 +45,6 @@ pub fn with_auth() -> Postfix {
 
 /// One that takes its clients' mail to a gateway's submission port, as a site's own MTA does with its provider.
 pub fn smarthost_client(gateway: Ipv4Addr, authority: &std::path::Path, login: &str) -> Postfix {
-    let passwords = directory("smarthost").join("passwords");
-    write(&passwords, format!("[{gateway}]:587 {login}\n"));
     Postfix::start(&format!(
         "mynetworks = 127.0.0.0/8\n\
          smtpd_relay_restrictions = permit_mynetworks, reject\n\
@@ -57,10 +55,9 @@ pub fn smarthost_client(gateway: Ipv4Addr, authority: &std::path::Path, login: &
          smtp_tls_secure_cert_match = mail.example.net\n\
          smtp_tls_CAfile = {}\n\
          smtp_sasl_auth_enable = yes\n\
-         smtp_sasl_password_maps = texthash:{}\n\
+         smtp_sasl_password_maps = inline:{{ [{gateway}]:587={login} }}\n\
          smtp_sasl_security_options = noanonymous\n",
-        authority.display(),
-        passwords.display()
+        authority.display()
     ))
 }
 
@@ -123,6 +120,7 @@ impl Postfix {
 
     /// Brings it up again at the same address.
     pub fn start_again(&mut self) {
+        self.kept.leave_directory();
         self.kept = Self::run(&self.directory);
         greeted(self.smtp(), "220", &self.kept);
     }
