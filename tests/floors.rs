@@ -122,9 +122,10 @@ fn code(text: &str) -> String {
 /// The modules at the crate's root that are named: `crate::a::b`, `crate::{a::{b}, c as d}`.
 fn ours(code: &str) -> Vec<String> {
     let mut found: Vec<_> = matches(r"\bcrate\s*::\s*(\w+)", code).collect();
-    for group in Regex::new(r"\bcrate\s*::\s*\{").expect("a pattern").find_iter(code) {
+    let [group, part] = [r"\bcrate\s*::\s*\{", r"\w+|[{},]"].map(|pattern| Regex::new(pattern).expect("a pattern"));
+    for group in group.find_iter(code) {
         let (mut depth, mut word_before) = (0, None);
-        for part in Regex::new(r"\w+|[{},]").expect("a pattern").find_iter(&code[group.end() - 1..]) {
+        for part in part.find_iter(&code[group.end() - 1..]) {
             match part.as_str() {
                 "{" => depth += 1,
                 "}" => depth -= 1,

@@ -1,0 +1,23 @@
+//! The program as an operator and a supervisor meet it: exit codes, signals, files, users, descriptors, logs.
+//!
+//! Every test starts the built binary on loopback, with a folder of its own and a small old mail server behind it. What
+//! has happened is read from the gateway's own log. Tests that want root say so: they pass over without it, and fail
+//! where `CI=true`.
+
+#![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
+
+mod client;
+mod gateway;
+mod old_server;
+mod outcome;
+
+mod checking;
+mod commands;
+mod descriptors;
+mod ending;
+mod listening;
+mod logs;
+mod reloading;
+mod starting;
+mod users;
+mod without_file;

@@ -1,0 +1,89 @@
+//! How a start ends that cannot succeed.
+
+use super::gateway::{Folder, Gateway, IMAPS};
+use super::outcome::{gatepost, outcome, program};
+use std::net::TcpListener;
+
+#[test]
+fn wrong_usage_is_two_and_help_is_none_of_a_failure() {
+    for arguments in [&[][..], &["nonsense"], &["run", "--nonsense"], &["run", "--port-offset", "x"], &["cert"]] {
+        gatepost(arguments).ends(2, &["Usage: gatepost"][..usize::from(!arguments.contains(&"x"))]);
+    }
+    for (argument, words) in [("--help", "Commands:"), ("--version", concat!("gatepost ", env!("CARGO_PKG_VERSION")))] {
+        let said = gatepost([argument]).ends(0, &[]);
+        assert!(said.out.contains(words), "{said:?}");
+    }
+}
+
+#[test]
+fn a_refused_configuration_is_78_with_file_line_and_column() {
+    let folder = Folder::new();
+    let file = folder.configure(IMAPS, "limits: { sesions: 5 }");
+    let place = format!("{}:", file.display());
+    folder.gatepost(&["run"]).ends(78, &[&place, "sesions", "sessions"]);
+
+    folder.configure(IMAPS, "runtime: { user: nobody-of-this-name }");
+    folder.gatepost(&["run"]).ends(78, &[&place, "nobody-of-this-name"]);
+
+    let absent = folder.at("absent.yaml");
+    gatepost(["run".as_ref(), "-c".as_ref(), absent.as_os_str()]).ends(78, &["absent.yaml"]);
+
+    let mut command = program();
+    command.args(["run", "--backend", "10.0.0.5:143"]).env("GATEPOST_HOSTNAME", "mail.example.net");
+    outcome(command).ends(78, &["--backend", "10.0.0.5:143"]);
+
+    if !std::path::Path::new("/etc/gatepost/gatepost.yaml").exists() {
+        gatepost(["run"]).ends(78, &["/etc/gatepost/gatepost.yaml", "--backend HOST"]);
+    }
+}
+
+#[test]
+fn ports_in_use_are_said_all_at_once_with_what_to_do() {
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [first, second] = taken.each_ref().map(|socket| socket.local_addr().expect("bound").to_string());
+    let folder = Folder::new();
+    folder.configure(
+        &format!(
+            "  imaps: {{ address: \"{first}\", protocol: imap }}\n  other: {{ address: \"{second}\", protocol: imap }}"
+        ),
+        "",
+    );
+    let words = ["imaps", &first, "other", &second, "Address already in use", "`ss -ltnp` names it"];
+    folder.gatepost(&["run"]).ends(1, &words);
+}
+
+#[test]
+fn an_address_this_host_does_not_have_is_said() {
+    let folder = Folder::new();
+    folder.configure("  imaps: { address: \"192.0.2.1:1993\", protocol: imap }", "");
+    folder.gatepost(&["run"]).ends(1, &["192.0.2.1:1993", "this host has no such address"]);
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_made_is_named() {
+    let folder = Folder::new();
+    let file = folder.write("file", "");
+    folder.configure(IMAPS, &format!("state_dir: {}/state", file.display()));
+    folder.gatepost(&["run"]).ends(1, &["state_dir", "file/state"]);
+}
+
+#[test]
+fn an_auth_log_that_cannot_be_opened_is_named() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, "log: { auth_log: absent/auth.log }");
+    folder.gatepost(&["run"]).ends(1, &["log.auth_log", "absent/auth.log", "No such file"]);
+}
+
+#[test]
+fn a_gateway_whose_old_server_is_down_starts_all_the_same() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, "");
+    let down = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let text = std::fs::read_to_string(folder.at("gatepost.yaml")).expect("written");
+    let backend = format!("backends: {{ main: {{ imap: \"{down}\" }} }}\n");
+    let others = text.lines().filter(|line| !line.starts_with("backends:")).map(|line| format!("{line}\n"));
+    folder.write("gatepost.yaml", others.collect::<String>() + &backend);
+    let gateway = Gateway::start_in(&folder);
+    assert_eq!(gateway.event("backend.down")["server"], down.to_string());
+    gateway.terminate();
+}
