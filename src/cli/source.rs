@@ -86,7 +86,8 @@ pub(crate) fn load_file(path: &Path) -> Result<(Policy, Vec<Finding>), Vec<Findi
 
 /// What to do for whoever has neither a file nor named a backend.
 pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
-    let lost = arguments.config.as_deref().and_then(written).is_none() && !Path::new(DEFAULT).exists();
+    let is_named = arguments.config.as_deref().and_then(written).is_some();
+    let lost = !is_named && arguments.file().is_some_and(|file| !file.exists());
     lost.then(|| {
         format!(
             "there is no configuration at {DEFAULT}: write one there, name another with -c FILE, or run without one: \
