@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A step reports what is wrong and hands on the rest, so that one mistyped key does not hide what else there is.
-//! The sections ([`sections`]) are plain serde structs, and [`schema`] is made from the same.
+//! The sections (`sections`) are plain serde structs, and [`schema`] is made from the same.
 
 mod build;
 mod expand;

@@ -4,7 +4,7 @@
 //! user, [`USER`]. What is sent to `example.net` lands in his INBOX; what is sent elsewhere goes nowhere and
 //! lies in a folder of its own. It is an old server in this too: it relays for whoever can reach it.
 //!
-//! Everything is bounded: messages and octets in [`store`], lines in [`wire`], connections here.
+//! Everything is bounded: messages and octets in `store`, lines in `wire`, connections here.
 
 mod imap;
 mod login;
