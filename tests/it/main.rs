@@ -4,9 +4,11 @@
 mod backend;
 mod bare;
 mod faults;
+mod garbage;
 mod gate;
 mod gateway;
 mod live;
 mod mail;
+mod secrets;
 mod talk;
 mod transcript;
