@@ -1,11 +1,12 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
 use super::login::{Engine, Gone, Identity};
+use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
+use crate::proto::sasl;
 use crate::proto::{Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName};
-use crate::proto::{line, sasl};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ struct Try {
     /// When the last byte of a credential came.
     heard: Instant,
     server: Option<String>,
+    /// What the exchange was about.
+    unspoken: Unspoken,
     /// Leave to ask the backend, until the verdict.
     ticket: Option<Ticket>,
 }
@@ -76,9 +79,13 @@ impl Engine<'_> {
                     return Outcome::Go;
                 }
                 Ok(BackStep::Challenge(challenge)) => {
+                    attempt.unspoken.add(&challenge);
                     self.front.answer(Answer::Challenge(&challenge), &mut self.out);
                     match self.response(&mut attempt).await {
-                        Ok(response) => dialogue.respond(response.declassify()),
+                        Ok(response) => {
+                            attempt.unspoken.add(response.declassify());
+                            dialogue.respond(response.declassify());
+                        }
                         Err(outcome) => return outcome,
                     }
                 }
@@ -241,8 +248,8 @@ impl Engine<'_> {
         event.backend = Some(self.session.listener.backend.name.clone());
         event.server.clone_from(&attempt.server);
         event.reason = reason.map(str::to_owned);
-        event.reply = reply.map(|reply| attempt.without_password(reply.to_line()));
-        event.detail = detail.map(str::to_owned);
+        event.reply = reply.map(|reply| attempt.unspoken.hide(&attempt.login, &reply.to_line()));
+        event.detail = detail.map(|detail| attempt.unspoken.hide(&attempt.login, detail));
         event.duration = Some(attempt.heard.elapsed());
         self.session.record(&event);
     }
@@ -252,7 +259,7 @@ impl Try {
     fn new(login: Login) -> Self {
         let user = login.user();
         let counted = user.as_ref().map(User::new);
-        Self { login, user, counted, heard: Instant::now(), server: None, ticket: None }
+        Self { login, user, counted, heard: Instant::now(), server: None, unspoken: Unspoken::default(), ticket: None }
     }
 
     fn name_it(&mut self, user: Option<UserName>) {
@@ -262,14 +269,5 @@ impl Try {
 
     fn name(&self) -> Option<String> {
         self.user.as_ref().map(UserName::display)
-    }
-
-    /// Some old servers repeat in their refusal what they were sent.
-    fn without_password(&self, text: String) -> String {
-        let password = self.login.secret().map(|secret| line::printable(secret.declassify(), usize::MAX));
-        match password.map(zeroize::Zeroizing::new) {
-            Some(password) if !password.is_empty() => text.replace(password.as_str(), "[secret]"),
-            _ => text,
-        }
     }
 }

@@ -18,6 +18,7 @@ mod mailbox;
 mod relay;
 mod stream;
 mod submission;
+mod unspoken;
 
 use crate::backend::Backends;
 use crate::gate::Gate;

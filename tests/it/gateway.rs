@@ -135,15 +135,11 @@ impl Setup {
         let bound = server::bind::bind(&policy).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
         let receiver = observe.subscribe();
         let keeper = Keeper::open(&policy, Arc::clone(&observe)).unwrap_or_else(|error| panic!("{error}"));
-        let addresses = bound
-            .sockets
-            .iter()
-            .map(|bound| (bound.listener.name.clone(), bound.socket.local_addr().expect("bound")))
-            .collect();
+        let address = bound.sockets.first().expect("a listener").socket.local_addr().expect("bound");
         let server =
             Server::start(policy, bound, keeper, observe, Box::new(load), self.descriptors).await.expect("it starts");
         let events = tokio::sync::Mutex::new(Events { receiver, seen: Vec::new() });
-        Gateway { server, log, addresses, events, path, setup: self }
+        Gateway { server, log, address, events, path, setup: self }
     }
 }
 
@@ -151,7 +147,7 @@ impl Setup {
 pub(crate) struct Gateway {
     pub(crate) server: Arc<Server>,
     pub(crate) log: Log,
-    addresses: BTreeMap<String, SocketAddr>,
+    address: SocketAddr,
     events: tokio::sync::Mutex<Events>,
     path: PathBuf,
     /// To be changed before a [`Gateway::reload`].
@@ -164,14 +160,9 @@ struct Events {
 }
 
 impl Gateway {
-    /// Where a listener is.
-    pub(crate) fn at(&self, service: Service, tls: TlsRule) -> SocketAddr {
-        self.addresses[&format!("{}-{}", service.as_str(), tls.as_str())]
-    }
-
-    /// The only listener's address.
+    /// The first listener's address.
     pub(crate) fn address(&self) -> SocketAddr {
-        *self.addresses.values().next().expect("a listener")
+        self.address
     }
 
     /// A file beside the configuration.
@@ -199,6 +190,12 @@ impl Gateway {
     pub(crate) fn trust(&self) -> Arc<ClientConfig> {
         static TRUST: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         Arc::clone(TRUST.get_or_init(|| trusting(state_dir())))
+    }
+
+    /// Takes another setup for the next [`Gateway::reload`]. The configuration stays where it is.
+    pub(crate) fn replace(&mut self, mut setup: Setup) {
+        std::mem::swap(&mut self.setup.directory, &mut setup.directory);
+        self.setup = setup;
     }
 
     /// Writes the setup's configuration anew and reloads it.

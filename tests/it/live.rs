@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::gateway::{Gateway, Setup};
 use crate::talk::{Cut, Talk};
 use crate::transcript::{Act, Failure, Kind, Transcript, folder};
-use gatepost::proto::{Capabilities, Mechanisms, Protocol, TlsRule};
+use gatepost::proto::{Capabilities, Mechanism, Mechanisms, Protocol, TlsRule};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -99,7 +99,7 @@ impl Play {
         let mut setup = Setup::one(transcript.service, transcript.tls, backend.address);
         for (key, mechanisms) in [("mechanisms", &transcript.mechanisms), ("without_tls", &transcript.without_tls)] {
             if let Mechanisms::Only(names) = mechanisms {
-                let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+                let names: Vec<&str> = names.iter().map(Mechanism::as_str).collect();
                 setup = setup.with("auth", &format!("{key}: [{}]", names.join(", ")));
             }
         }

@@ -4,9 +4,13 @@
 mod backend;
 mod bare;
 mod faults;
+mod garbage;
 mod gate;
 mod gateway;
+mod lifecycle;
 mod live;
 mod mail;
+mod secrets;
+mod submission;
 mod talk;
 mod transcript;

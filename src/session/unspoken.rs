@@ -1,0 +1,138 @@
+//! What a backend must not repeat into our log: some old servers say in a refusal what they were sent.
+
+use crate::proto::{Credentials, Login, Secret, line::printable};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::{Zeroize, Zeroizing};
+
+/// What stands in the place of a secret.
+const HIDDEN: &str = "[secret]";
+/// What stands there meanwhile: nothing printable holds it, so that it is not looked into for other secrets.
+const MARK: &str = "\0";
+/// A shorter secret is in so many texts by chance that hiding it in place would tell what it is: the text is hidden.
+const SHORT: usize = 4;
+/// A part of a response that is hidden by itself, such as a token or a digest.
+const PART: usize = 8;
+
+/// The challenges and responses of one attempt to log in.
+#[derive(Default)]
+pub(super) struct Unspoken(Vec<Secret<Vec<u8>>>);
+
+impl Unspoken {
+    /// Adds a challenge, or a response to one.
+    pub(super) fn add(&mut self, words: &[u8]) {
+        self.0.push(Secret::from(words));
+    }
+
+    /// The text without anything of the login and its exchange, in the forms in which it crossed the wire.
+    pub(super) fn hide(&self, login: &Login, text: &str) -> String {
+        let mut forms = forms(login);
+        for words in &self.0 {
+            response(words.declassify(), &mut forms);
+        }
+        forms.retain(|form| !form.is_empty());
+        // A form that holds another one goes first.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        let mut text = text.to_owned();
+        for form in &forms {
+            if form.len() < SHORT && text.contains(form.as_str()) {
+                return HIDDEN.to_owned();
+            }
+            text = text.replace(form.as_str(), MARK);
+            cut_beginning(&mut text, form);
+        }
+        text.replace(MARK, HIDDEN)
+    }
+}
+
+/// A reply is cut at its bound, perhaps in the middle of a secret.
+fn cut_beginning(text: &mut String, form: &str) {
+    let longest = form.len().min(text.len() + 1);
+    let cut = (SHORT..longest).rev().find(|&length| form.is_char_boundary(length) && text.ends_with(&form[..length]));
+    if let Some(length) = cut {
+        text.truncate(text.len() - length);
+        text.push_str(MARK);
+    }
+}
+
+fn forms(login: &Login) -> Vec<Zeroizing<String>> {
+    let mut forms = Vec::new();
+    match &login.credentials {
+        Credentials::Password { authzid, user, password } => {
+            let password = password.declassify();
+            form(password, &mut forms);
+            let authzids = [&b""[..], user.as_bytes(), authzid.as_ref().map_or(&b""[..], |name| name.as_bytes())];
+            for authzid in authzids {
+                let mut plain = [authzid, b"\0", user.as_bytes(), b"\0", password].concat();
+                form(&plain, &mut forms);
+                plain.zeroize();
+            }
+        }
+        Credentials::Apop { digest, .. } => form(digest.declassify(), &mut forms),
+        Credentials::Sasl { initial } => {
+            if let Some(initial) = initial {
+                response(initial.declassify(), &mut forms);
+            }
+        }
+    }
+    forms
+}
+
+/// A challenge or a response, and what it is made of.
+fn response(words: &[u8], forms: &mut Vec<Zeroizing<String>>) {
+    form(words, forms);
+    let parts = words.split(|byte| matches!(byte, 0 | 1 | b' ' | b','));
+    for part in parts.filter(|part| part.len() >= PART) {
+        forms.push(Zeroizing::new(printable(part, usize::MAX)));
+    }
+}
+
+/// As it is, as it stands in a quoted string (RFC 3501 section 4.3), and in base64.
+fn form(words: &[u8], forms: &mut Vec<Zeroizing<String>>) {
+    let plain = Zeroizing::new(printable(words, usize::MAX));
+    let quoted = Zeroizing::new(plain.replace('\\', "\\\\").replace('"', "\\\""));
+    forms.extend([plain, quoted, Zeroizing::new(STANDARD.encode(words))]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Mechanism;
+
+    fn hidden(password: &str, text: &str) -> String {
+        let login = Login::password(Mechanism::PLAIN, b"joe", password.as_bytes()).expect("a login");
+        Unspoken::default().hide(&login, text)
+    }
+
+    #[test]
+    fn a_password_is_hidden_in_every_form() {
+        for (password, text, left) in [
+            ("secret", "no such password: secret!", "no such password: [secret]!"),
+            ("se\"cr\\et", r#"LOGIN "joe" "se\"cr\\et""#, r#"LOGIN "joe" "[secret]""#),
+            ("secret", "cannot decode AGpvZQBzZWNyZXQ= here", "cannot decode [secret] here"),
+            ("secret", "cannot decode c2VjcmV0", "cannot decode [secret]"),
+            ("secret", "it is cut: AGpvZQBzZW", "it is cut: [secret]"),
+            ("secret", "it is cut: secr", "it is cut: [secret]"),
+            ("secret", "Authentication failed", "Authentication failed"),
+            ("no", "no such user", "[secret]"),
+            ("", "no such user", "no such user"),
+        ] {
+            assert_eq!(hidden(password, text), left);
+        }
+    }
+
+    #[test]
+    fn what_passed_through_is_hidden_with_its_parts() {
+        let login = Login { mechanism: Mechanism::CRAM_MD5, credentials: Credentials::Sasl { initial: None } };
+        let mut unspoken = Unspoken::default();
+        unspoken.add(b"joe b913a602c7eda7a4");
+        unspoken.add(b"<1.2@old>");
+        for (text, left) in [
+            ("digest b913a602c7eda7a4 of joe", "digest [secret] of joe"),
+            ("am9lIGI5MTNhNjAyYzdlZGE3YTQ=", "[secret]"),
+            ("for <1.2@old>", "for [secret]"),
+        ] {
+            assert_eq!(unspoken.hide(&login, text), left);
+        }
+    }
+}
