@@ -22,7 +22,11 @@ fn data_that_cannot_be_written_is_a_failure_and_a_reader_that_has_enough_is_none
     enough.args(["-c", "\"$0\" schema | head -c 1 > /dev/null; exit ${PIPESTATUS[0]}", env!("CARGO_BIN_EXE_gatepost")]);
     outcome(enough).ends(0, &[]);
     let mut findings = Command::new("bash");
-    findings.args(["-c", "\"$0\" check -c /absent 2> >(exec true) >&2; exit $?", env!("CARGO_BIN_EXE_gatepost")]);
+    findings.args([
+        "-c",
+        "exec 2> >(exec true); wait $!; exec \"$0\" check -c /absent",
+        env!("CARGO_BIN_EXE_gatepost"),
+    ]);
     outcome(findings).ends(78, &[]);
 }
 

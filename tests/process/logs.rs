@@ -107,7 +107,7 @@ fn warnings_at_start_do_not_need_a_reader() {
     let folder = Folder::new();
     let file = folder.configure(IMAPS, "");
     let mut command = Command::new("bash");
-    command.args(["-c", "exec 2> >(exec true); sleep 0.05; exec \"$0\" check -c \"$1\""]);
+    command.args(["-c", "exec 2> >(exec true); wait $!; exec \"$0\" check -c \"$1\""]);
     command.arg(env!("CARGO_BIN_EXE_gatepost")).arg(file).env("GATEPOST_BACKEND", "makes-a-warning");
     outcome(command).ends(0, &[]);
 }
