@@ -261,7 +261,8 @@ mod anything {
             let files = super::super::super::CertificateFiles { chain: "chain".into(), key: "key".into() };
             let contents = super::super::super::files::Contents::of(&bytes, &bytes);
             let checked = Identity::examine(&files, &contents, SystemTime::now());
-            prop_assert!(!checked.findings.is_empty(), "SHA-1 at the least");
+            // Without a certificate there is nothing to serve, and somebody must be told.
+            prop_assert!(checked.identity.is_some() || !checked.findings.is_empty());
         }
 
         #[test]
