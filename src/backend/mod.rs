@@ -127,9 +127,14 @@ impl Backends {
             .unwrap_or_else(|| Arc::new(Capabilities::minimum(protocol)))
     }
 
+    /// Whether some server of the backend is up for the protocol.
+    pub fn has_server_up(&self, backend: &Backend, protocol: Protocol) -> bool {
+        self.servers(backend, protocol).iter().any(|server| server.is_up())
+    }
+
     /// Whether some server of the backend is up for every protocol it serves.
     pub fn is_ready(&self, backend: &Backend) -> bool {
-        backend.servers.keys().all(|protocol| self.servers(backend, *protocol).iter().any(|server| server.is_up()))
+        backend.servers.keys().all(|protocol| self.has_server_up(backend, *protocol))
     }
 
     /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in

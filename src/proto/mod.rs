@@ -19,6 +19,7 @@ mod refusal;
 pub mod sasl;
 mod secret;
 pub mod smtp;
+mod stranger;
 
 use bytes::BytesMut;
 
@@ -28,6 +29,7 @@ pub use front::{Answer, Front, FrontSettings, Goodbye, MAX_ANSWERS, MAX_ERRORS, 
 pub use refusal::Refusal;
 pub use sasl::{Credentials, Login, Mechanism, Mechanisms, UserName};
 pub use secret::Secret;
+pub use stranger::is_http;
 
 /// A protocol as a backend speaks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

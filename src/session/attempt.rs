@@ -8,7 +8,11 @@ use crate::observe::{Event, Kind};
 use crate::proto::sasl;
 use crate::proto::{Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long an attempt waits for the verdicts on others from its address before it hears "temporary".
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of an attempt, for the dialogue.
 pub(super) enum Outcome {
@@ -45,12 +49,8 @@ impl Engine<'_> {
         if let Err(gone) = self.flush().await {
             return Outcome::Gone(gone);
         }
-        let began = Instant::now();
-        let leave = self.gate().login(&self.question(&attempt)).await;
-        self.give_back(began);
-        match leave {
-            Ok(ticket) => attempt.ticket = Some(ticket),
-            Err(refusal) => return self.refuse(&attempt, refusal).await,
+        if let Err(outcome) = self.ask(&mut attempt).await {
+            return outcome;
         }
         let mut dialogue = match self.reach(&attempt.login.mechanism).await {
             Ok(dialogue) => dialogue,
@@ -95,21 +95,49 @@ impl Engine<'_> {
         }
     }
 
-    /// Waits for the client's answer to a challenge; the gate is asked again when it names the user.
+    /// Asks the gate for leave to bring the attempt to the backend. Other attempts from the address may have to come to
+    /// their verdicts first; that is waited for within a bound.
+    async fn ask(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
+        let began = Instant::now();
+        let (gate, leave) = (self.gate(), self.session.leave.clone());
+        let answer = {
+            let question = self.question(attempt);
+            tokio::select! {
+                answer = tokio::time::timeout(PATIENCE, gate.login(&question)) => {
+                    answer.unwrap_or(Err(Refusal::RateLimited))
+                }
+                () = leave.cancelled() => return Err(Outcome::Gone(Gone::Asked)),
+            }
+        };
+        self.give_back(began);
+        match answer {
+            Ok(ticket) => {
+                attempt.ticket = Some(ticket);
+                Ok(())
+            }
+            Err(refusal) => Err(self.refuse(attempt, refusal).await),
+        }
+    }
+
+    /// Waits for the client's answer to a challenge. The gate's leave is given back meanwhile and asked for anew, now
+    /// that the user is known: whoever lets a challenge lie must not hold up others at the address.
     async fn response(&mut self, attempt: &mut Try) -> Result<crate::proto::Secret<Vec<u8>>, Outcome> {
+        attempt.ticket = None;
         loop {
             match self.front.next(&mut self.input, &mut self.out) {
-                Ok(Step::More) => self.exchange().await.map_err(Outcome::Gone)?,
+                Ok(Step::More) => {
+                    if let Err(gone) = self.exchange().await {
+                        let refusal = if gone == Gone::Timeout { Refusal::Timeout } else { Refusal::Cancelled };
+                        self.refused(refusal, Some(&attempt.login.mechanism), attempt.name()).await;
+                        return Err(Outcome::Gone(gone));
+                    }
+                }
                 Ok(Step::Respond(response)) => {
                     attempt.heard = Instant::now();
                     if attempt.user.is_none() {
                         attempt.name_it(sasl::user_of(&attempt.login.mechanism, response.declassify()));
-                        if attempt.user.is_some()
-                            && let Err(refusal) = self.gate().named(&self.question(attempt)).await
-                        {
-                            return Err(self.refuse(attempt, refusal).await);
-                        }
                     }
+                    self.ask(attempt).await?;
                     return Ok(response);
                 }
                 Ok(Step::Cancelled) => {
@@ -120,10 +148,16 @@ impl Engine<'_> {
                     self.refused(refusal, Some(&mechanism), attempt.name()).await;
                     return Err(Outcome::Go);
                 }
-                Ok(_) => return Err(Outcome::End(Refusal::BadSyntax.as_str())),
-                Err(violation) => return Err(Outcome::End(violation.refusal().as_str())),
+                Ok(_) => return Err(self.broken_off(Refusal::BadSyntax, attempt).await),
+                Err(violation) => return Err(self.broken_off(violation.refusal(), attempt).await),
             }
         }
+    }
+
+    /// The client did something else in the middle of an exchange; its connection ends.
+    async fn broken_off(&mut self, refusal: Refusal, attempt: &Try) -> Outcome {
+        self.refused(refusal, Some(&attempt.login.mechanism), attempt.name()).await;
+        Outcome::End(refusal.as_str())
     }
 
     /// The dialogue that is open already, or a new one. APOP's digest fits the timestamp we greeted with and no other.
@@ -244,6 +278,7 @@ impl Engine<'_> {
     ) {
         let mut event: Event = self.session.event(kind);
         event.user = attempt.name();
+        event.login = attempt.login.authorized_as();
         event.mechanism = Some(attempt.login.mechanism.clone());
         event.backend = Some(self.session.listener.backend.name.clone());
         event.server.clone_from(&attempt.server);

@@ -76,7 +76,7 @@ pub(super) async fn secure(
             }
             return Ok(stream);
         }
-        Ok(Err(error)) => explain(&error, &first[..seen], session.listener.service.protocol()),
+        Ok(Err(error)) => explain(&error, &first[..seen], &session.listener),
         Err(_) => ("timeout", "the handshake did not come to an end in time".to_owned()),
     };
     if let Some(version) = tls::client_hello_version(&first[..seen]) {
@@ -91,7 +91,7 @@ pub(super) async fn secure(
 }
 
 /// Names the mistake: what came instead of a handshake, or what about it could not be agreed on.
-fn explain(error: &io::Error, first: &[u8], protocol: Protocol) -> (&'static str, String) {
+fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static str, String) {
     if first.is_empty() {
         return ("client_closed", "the client closed before it said anything".to_owned());
     }
@@ -99,10 +99,18 @@ fn explain(error: &io::Error, first: &[u8], protocol: Protocol) -> (&'static str
         return ("too_old", format!("the client knows nothing newer than {}", version.as_str()));
     }
     if first[0] != 0x16 {
-        let detail = format!(
-            "not a TLS handshake: the client speaks {} in the clear on a port that begins with TLS",
-            if first.is_ascii() { protocol.as_str().to_uppercase() } else { "something".to_owned() }
-        );
+        if listener.tls != TlsRule::Implicit {
+            return ("not_tls", "the client asked for TLS and then spoke something else".to_owned());
+        }
+        let what = if proto::is_http(first) {
+            "HTTP".to_owned()
+        } else if first.is_ascii() {
+            listener.service.protocol().as_str().to_uppercase()
+        } else {
+            "something".to_owned()
+        };
+        let detail =
+            format!("not a TLS handshake: the client speaks {what} in the clear on a port that begins with TLS");
         return ("plaintext_on_tls_port", detail);
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

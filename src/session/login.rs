@@ -25,6 +25,9 @@ use tokio_util::io::poll_read_buf;
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
 
+/// How long a client waits for a greeting with the backend's timestamp, before it gets one without.
+const STAMP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Where the dialogue led.
 pub(super) enum Entered {
     /// Nowhere: it is over.
@@ -178,17 +181,23 @@ impl Engine<'_> {
     /// What the client is greeted with: the remembered capabilities, or where APOP can be offered the
     /// live backend's, whose timestamp it needs (RFC 1939 section 7).
     async fn capabilities(&mut self) -> Arc<Capabilities> {
-        let remembered = self.remembered_with_apop();
-        if remembered.apop.is_none() || !self.may_greet_with_apop() {
+        let listener = &self.session.listener;
+        let is_up = self.session.shared.backends.has_server_up(&listener.backend, listener.service.protocol());
+        if !is_up || self.remembered_with_apop().apop.is_none() || !self.may_greet_with_apop() {
             return self.remembered();
         }
-        match self.open().await {
-            Ok(dialogue) => {
+        let began = Instant::now();
+        match tokio::time::timeout(STAMP_PATIENCE, self.open()).await {
+            Ok(Ok(dialogue)) => {
                 let live = Arc::new(dialogue.capabilities.clone());
                 self.dialogue = Some(dialogue);
                 live
             }
-            Err(_) => self.remembered(),
+            Ok(Err(_)) => self.remembered(),
+            Err(_) => {
+                self.give_back(began);
+                self.remembered()
+            }
         }
     }
 

@@ -2,12 +2,12 @@
 
 use super::capability;
 use super::command::{Announced, Command, Head, Scan, Scanner, Tag, Verb, authenticate};
-use super::stranger::{First, first_bytes};
 use super::words::{
     accepted, before_greeting, farewell, goodbye_after, refused, rejected, say_bad, tagged, unavailable, untagged,
 };
 use crate::proto::line::{Line, LineReader, MAX_SASL, check};
 use crate::proto::sasl::{Exchange, Outcome, encode};
+use crate::proto::stranger::{First, first_bytes};
 use crate::proto::{
     Answer, Capabilities, Front, FrontSettings, Login, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal, Step, TlsRule,
     Violation,

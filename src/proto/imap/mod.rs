@@ -17,15 +17,13 @@
 //! ```
 //!
 //! `command` cuts commands and their literals out of the client's bytes, `capability` reads and writes capability
-//! lists, `words` is what a client is told, `reply` reads a backend's status lines, `stranger` knows peers that do not
-//! speak IMAP at all.
+//! lists, `words` is what a client is told, and `reply` reads a backend's status lines.
 
 mod back;
 mod capability;
 mod command;
 mod front;
 mod reply;
-mod stranger;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -4,6 +4,7 @@ use super::command::{Command, Verb};
 use super::{capability, words};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, MAX_SASL, check};
 use crate::proto::sasl::{Exchange, Outcome, encode};
+use crate::proto::stranger::{First, first_bytes};
 use crate::proto::{
     Answer, Capabilities, Credentials, Front, FrontSettings, Login, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal,
     Secret, Step, TlsRule, UserName, Violation,
@@ -79,7 +80,11 @@ impl Front for Pop3Front {
                 return Ok(Step::More);
             }
             if self.untouched {
-                is_pop3(input, self.tls_active)?;
+                match first_bytes(input, self.tls_active) {
+                    First::Unclear => return Ok(Step::More),
+                    First::Command => self.untouched = false,
+                    First::Stranger(violation) => return Err(violation),
+                }
             }
             let (held, bound) = (input.len(), self.bound(input));
             let line = self.reader.next(input, bound);
@@ -353,22 +358,6 @@ impl Pop3Front {
         words::err(text, out);
         Ok(())
     }
-}
-
-/// Errs where the first bytes of a stream are those of another protocol. Nothing is answered: a browser that is led
-/// to a mail port must not get back what it sent.
-fn is_pop3(input: &[u8], tls_active: bool) -> Result<(), Violation> {
-    /// The beginning of a TLS record that holds a handshake (RFC 8446 section 5.1).
-    const TLS: &[u8] = &[0x16, 0x03];
-    const HTTP: [&[u8]; 9] =
-        [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ", b"PRI * HTTP/"];
-    if !tls_active && input.starts_with(TLS) {
-        return Err(Violation::TlsOnPlaintextPort);
-    }
-    if HTTP.iter().any(|method| input.starts_with(method)) {
-        return Err(Violation::Http);
-    }
-    Ok(())
 }
 
 /// RFC 5034 section 4: `+`, a space, and the challenge in base64, which may be empty.

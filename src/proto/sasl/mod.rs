@@ -81,6 +81,14 @@ impl Login {
         }
     }
 
+    /// Whose mailbox it is to be, where that is another's: PLAIN's authorization identity, escaped for an event.
+    pub fn authorized_as(&self) -> Option<String> {
+        match &self.credentials {
+            Credentials::Password { authzid, .. } => authzid.as_ref().map(UserName::display),
+            Credentials::Apop { .. } | Credentials::Sasl { .. } => None,
+        }
+    }
+
     /// The password, where one was seen.
     pub fn secret(&self) -> Option<&Secret<Vec<u8>>> {
         match &self.credentials {

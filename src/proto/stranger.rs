@@ -1,6 +1,6 @@
 //! Peers that took the port for another one, told by their first bytes.
 
-use crate::proto::Violation;
+use super::Violation;
 
 /// What the first bytes say.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,12 +31,18 @@ const HTTP: [&[u8]; 14] = [
     b"PRI * HTTP/2",
 ];
 
-/// Looks at the first bytes of a connection, or of its TLS stream.
+/// Whether a connection begins like an HTTP request.
+pub fn is_http(input: &[u8]) -> bool {
+    HTTP.iter().any(|request| input.starts_with(request))
+}
+
+/// Looks at the first bytes of a connection, or of its TLS stream. A stranger is not answered: a browser that is led to a
+/// mail port must not get back what it sent.
 pub(super) fn first_bytes(input: &[u8], tls_active: bool) -> First {
     // A handshake record of any TLS version begins like this (RFC 8446 section 5.1).
     if !tls_active && input.starts_with(b"\x16\x03") {
         First::Stranger(Violation::TlsOnPlaintextPort)
-    } else if HTTP.iter().any(|request| input.starts_with(request)) {
+    } else if is_http(input) {
         First::Stranger(Violation::Http)
     } else if input == b"\x16" || HTTP.iter().any(|request| request.starts_with(input)) {
         First::Unclear
