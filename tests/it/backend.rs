@@ -142,7 +142,7 @@ impl Post {
 }
 
 async fn imap(mut talk: Talk, counts: &Counts) -> Result<(), String> {
-    talk.line("* OK [CAPABILITY IMAP4rev1] ready").await;
+    talk.line("* OK [CAPABILITY IMAP4rev1 AUTH=CRAM-MD5] ready").await;
     loop {
         let line = talk.next_line().await?;
         let (tag, command) = line.split_once(' ').ok_or(line.clone())?;
@@ -154,6 +154,11 @@ async fn imap(mut talk: Talk, counts: &Counts) -> Result<(), String> {
                     _ if command.ends_with("\"busy\"") => "NO [UNAVAILABLE] not now",
                     _ => "NO [AUTHENTICATIONFAILED] no",
                 }
+            }
+            "AUTHENTICATE" => {
+                talk.line("+ PDEuMkBvbGQ+").await;
+                talk.next_line().await?;
+                "NO [AUTHENTICATIONFAILED] no"
             }
             "LOGOUT" => {
                 talk.line(&format!("* BYE\r\n{tag} OK bye")).await;

@@ -3,6 +3,7 @@
 
 mod backend;
 mod bare;
+mod challenges;
 mod faults;
 mod garbage;
 mod gate;
