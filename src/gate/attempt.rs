@@ -26,8 +26,6 @@ pub enum Verdict {
     Rejected,
     /// The backend is not there or says "not now". Never counted.
     NoVerdict,
-    /// We said no (mechanism, syntax, TLS required), or the client took it back.
-    Refused,
 }
 
 /// What is to be said and recorded of an attempt.

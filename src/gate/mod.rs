@@ -152,7 +152,8 @@ impl Gate {
     }
 
     /// Whether an attempt may reach the backend; asked before it is dialled. Where the user is not known yet, the address
-    /// alone is judged, and [`Gate::named`] is asked once the user is.
+    /// alone is judged; the ticket is dropped while a challenge lies with the client, and the question asked again with the
+    /// response, and the user, that came.
     ///
     /// From one address only so many strangers' attempts are under way at once as there may be failures: the rest wait
     /// here for the verdicts, so that a thousand connections are no way around the count.
@@ -173,18 +174,6 @@ impl Gate {
         Ok(Ticket(lanes))
     }
 
-    /// Asked again when a mechanism that is passed through has named the user, before the response is forwarded.
-    ///
-    /// # Errors
-    /// As for [`Gate::login`].
-    pub async fn named(&self, attempt: &Attempt<'_>) -> Result<(), Refusal> {
-        let rules = self.rules.load_full();
-        let place = Place::of(attempt.client, &rules.limits);
-        let standing = self.standing(&rules, &place, attempt).await;
-        self.may_try(&rules, &place, attempt, &standing).await?;
-        self.may_guess(&rules, &place, attempt, &standing).await
-    }
-
     /// The end of an attempt, whatever it was. For a refusal of the gate's own there is no ticket and nothing to report.
     pub async fn outcome(&self, ticket: Ticket, attempt: &Attempt<'_>, verdict: Verdict) -> Ruling {
         let rules = self.rules.load_full();
@@ -196,16 +185,12 @@ impl Gate {
             }
             Verdict::Rejected => self.rejected(&rules, &place, attempt).await,
             Verdict::NoVerdict => Ruling::NoVerdict,
-            Verdict::Refused => {
-                self.charge(&rules, &place).await;
-                Ruling::NoVerdict
-            }
         };
         drop(ticket);
         ruling
     }
 
-    /// An attempt refused by the front half before the gate was asked (mechanism, syntax, TLS required): it counts as a
+    /// An attempt that the front half refused (mechanism, syntax, TLS required), or that the client took back: it counts as a
     /// login that did not succeed.
     pub async fn denied(&self, client: IpAddr) {
         let rules = self.rules.load_full();

@@ -130,7 +130,6 @@ fn a_session_may_wait_on_any_thread() {
     let world = World::new();
     let attempt = Attempt { client: ip(HOME), user: None, password: None, backend: "main" };
     is_send(&world.gate.login(&attempt));
-    is_send(&world.gate.named(&attempt));
     is_send(&world.gate.outcome(Ticket(Vec::new()), &attempt, Verdict::Accepted));
 }
 
