@@ -7,23 +7,6 @@ use super::super::sections;
 use crate::policy::Auth;
 use crate::proto::{Mechanism, Mechanisms};
 
-/// What a mistyped mechanism may be meant to be.
-const COMMON: [&str; 13] = [
-    "PLAIN",
-    "LOGIN",
-    "USER",
-    "APOP",
-    "CRAM-MD5",
-    "DIGEST-MD5",
-    "SCRAM-SHA-1",
-    "SCRAM-SHA-256",
-    "SCRAM-SHA-512",
-    "XOAUTH2",
-    "OAUTHBEARER",
-    "NTLM",
-    "GSSAPI",
-];
-
 pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
     let spot = Spot::top("auth");
     let mechanisms = match &section.mechanisms {
@@ -66,7 +49,9 @@ fn listed(names: &[String], spot: &Spot, report: &mut Report) -> Vec<Mechanism> 
                 &spot.item(index),
                 format_args!("`{mechanism}` cannot cross a gateway and is never offered: leave it out"),
             );
-        } else if let Some(near) = nearest(mechanism.as_str(), COMMON).filter(|_| mechanism.label() == "other") {
+        } else if let Some(near) =
+            nearest(mechanism.as_str(), Mechanism::well_known()).filter(|_| mechanism.label() == "other")
+        {
             let message = format!("`{mechanism}` is not a mechanism that is known: `{near}` is meant?");
             report.warning(&spot.item(index), message);
         }
@@ -81,7 +66,7 @@ mod tests {
 
     #[test]
     fn every_name_that_is_suggested_is_known() {
-        for name in COMMON {
+        for name in Mechanism::well_known() {
             let mechanism = Mechanism::parse(name.as_bytes()).expect(name);
             assert!(mechanism.label() == name && !mechanism.is_forbidden(), "{name}");
         }

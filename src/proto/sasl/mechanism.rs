@@ -55,6 +55,11 @@ impl Mechanism {
         &self.0
     }
 
+    /// The names somebody may mean who mistypes one: those that are known and may be used.
+    pub fn well_known() -> impl Iterator<Item = &'static str> {
+        KNOWN.into_iter().filter(|name| !Self(Cow::Borrowed(name)).is_forbidden())
+    }
+
     /// The name for a metric: a known one, or `other`.
     pub fn label(&self) -> &'static str {
         KNOWN.iter().find(|known| **known == self.0).unwrap_or(&"other")
