@@ -50,8 +50,9 @@ impl Serving {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    // What came of it is an event.
-                    let _ = server.reload().await;
+                    // Beside this loop, so that an end is not kept waiting; what came of it is an event.
+                    let server = Arc::clone(&server);
+                    tokio::spawn(async move { server.reload().await });
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,

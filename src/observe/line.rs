@@ -179,7 +179,7 @@ fn columns(text: &mut String, event: &Event) {
         more.push(format!("{messages} messages"));
     }
     if let Some(from) = &event.from {
-        more.push(format!("from <{}>", safe(from, 1024)));
+        more.push(format!("from {}", bracketed(&safe(from, 1024))));
     }
     if let Some(recipients) = event.recipients {
         more.push(format!("to {recipients}"));
@@ -203,6 +203,11 @@ fn end(mut text: String) -> Vec<u8> {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text.into_bytes()
+}
+
+/// An address as an envelope has it; the null sender is in brackets already.
+fn bracketed(address: &str) -> String {
+    if address == "<>" { address.to_owned() } else { format!("<{address}>") }
 }
 
 #[cfg(test)]

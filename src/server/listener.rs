@@ -57,6 +57,10 @@ impl Server {
             tracing::warn!("{note}");
         }
         let mut doors = self.doors.lock().await;
+        if !self.is_ready() {
+            // The drain began while a reload was under way: it has closed the doors, and none is opened after it.
+            return Ok(());
+        }
         for BoundSocket { listener, configured, socket } in bound.sockets {
             let socket = TcpListener::from_std(socket)?;
             let address = socket.local_addr()?;

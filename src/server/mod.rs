@@ -41,6 +41,8 @@ pub struct Server {
     registry: Registry,
     doors: Mutex<Vec<listener::Door>>,
     keeper: Mutex<Keeper>,
+    /// Held while a new configuration is taken: one at a time.
+    reloading: Mutex<()>,
     /// Stops the health checks of the policy in force.
     health: Mutex<CancellationToken>,
     tasks: TaskTracker,
@@ -57,6 +59,10 @@ pub struct Server {
 const WATCH: Duration = Duration::from_secs(5);
 /// How often counters that nobody asked for any more are thrown out.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How long the end of the process waits for the last events of sessions that were cut off; a client that does not close
+/// its side is waited for a little less.
+const LAST_EVENTS: Duration = Duration::from_secs(3);
 
 /// What the gateway says of itself.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -126,6 +132,7 @@ impl Server {
             shared,
             doors: Mutex::default(),
             keeper: Mutex::new(keeper),
+            reloading: Mutex::default(),
             health: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
             leave: CancellationToken::new(),
@@ -261,7 +268,7 @@ impl Server {
             tracing::warn!("{left} sessions were ended without waiting any longer");
             self.leave.cancel();
             // Their last events are wanted in the log.
-            let _ = tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await;
+            let _ = tokio::time::timeout(LAST_EVENTS, self.tasks.wait()).await;
         }
     }
 

@@ -18,6 +18,7 @@ impl Server {
     /// # Errors
     /// What is wrong, as the operator should read it.
     pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let _alone = self.reloading.lock().await;
         let result = self.try_reload().await;
         let mut event = Event::new(if result.is_ok() { Kind::ConfigReloaded } else { Kind::ConfigRefused });
         if let Err(why) = &result {
