@@ -1,15 +1,16 @@
 //! Metrics, health and control over HTTP: what reads on a TCP address, what changes over a Unix socket.
 
 mod client;
+mod connections;
 
 pub use client::{AdminError, call};
 
 use crate::server::Server;
+use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use axum::{Router, serve};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ struct Reach {
 pub fn serve_address(server: Arc<Server>, socket: std::net::TcpListener, drain: CancellationToken) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     let router = readers().with_state(Reach { server, drain });
-    tokio::spawn(async move { serve(listener, router).await });
+    tokio::spawn(connections::serve(listener, router, CancellationToken::new()));
     Ok(())
 }
 
@@ -93,12 +94,7 @@ pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationT
         .route("/api/v1/drain", post(start_drain))
         .with_state(Reach { server, drain });
     let closing = CancellationToken::new();
-    let closed = closing.clone().cancelled_owned();
-    let task = tokio::spawn(async move {
-        if let Err(error) = serve(listener, router).with_graceful_shutdown(closed).await {
-            tracing::error!("the admin socket is no longer served: {error}");
-        }
-    });
+    let task = tokio::spawn(connections::serve(listener, router, closing.clone()));
     Ok(Socket { path: path.to_owned(), file, closing, task })
 }
 

@@ -109,6 +109,9 @@ impl Backends {
                 }
             }
         }
+        for (backend, protocol, name) in old.into_keys() {
+            self.observe.metrics().backend_gone(&backend, protocol, &name.to_string());
+        }
     }
 
     /// The servers of a backend for a protocol, in the configuration's order.
@@ -199,7 +202,7 @@ impl Backends {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         server.last_good.store(now.max(1), Ordering::Relaxed);
         if server.state.swap(UP, Ordering::Relaxed) != UP {
-            self.observe.record(&self.event(Kind::BackendUp, server));
+            self.tell(server, &self.event(Kind::BackendUp, server));
         }
     }
 
@@ -209,7 +212,15 @@ impl Backends {
             let mut event = self.event(Kind::BackendDown, server);
             event.reason = Some(lost.reason().to_owned());
             event.detail = Some(lost.to_string());
-            self.observe.record(&event);
+            self.tell(server, &event);
+        }
+    }
+
+    /// Tells how a server is, unless a reload has taken it away since it was asked: its metric would come back.
+    fn tell(&self, server: &Server, event: &Event) {
+        let servers = self.servers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if servers.contains_key(&(server.backend.clone(), server.protocol, server.name.clone())) {
+            self.observe.record(event);
         }
     }
 

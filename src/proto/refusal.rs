@@ -23,7 +23,7 @@ pub enum Refusal {
     SenderMismatch,
     /// A stranger may not send there.
     RelayDenied,
-    /// Not a command, not base64, a forbidden byte.
+    /// Not a command, not base64, a forbidden byte, also in a message.
     BadSyntax,
     /// Bytes stood behind STARTTLS.
     PipelinedStartTls,

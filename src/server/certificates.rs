@@ -6,6 +6,7 @@ use crate::tls::{
     CertificateFiles, ChainFinding, Change, Identity, MinVersion, Name, PrivateCa, SETTLING, ServerTls, Settings,
     Severity, Source, Watched,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,8 @@ pub struct Keeper {
     watched: Watched,
     tls: ServerTls,
     observe: Arc<Observe>,
+    /// The names whose end the metrics show.
+    shown: BTreeSet<String>,
 }
 
 /// Why there is nothing to show.
@@ -47,10 +50,11 @@ impl Keeper {
         let watched = open(policy)?;
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
         let tls = ServerTls::new(settings(policy), certificates)?;
-        let keeper = Self { watched, tls, observe };
+        let mut keeper = Self { watched, tls, observe, shown: BTreeSet::new() };
         for identity in keeper.tls.certificates().identities() {
             keeper.loaded(identity, &[]);
         }
+        keeper.forget_what_is_gone();
         Ok(keeper)
     }
 
@@ -83,10 +87,22 @@ impl Keeper {
         for identity in self.tls.certificates().identities() {
             self.loaded(identity, &[]);
         }
+        self.forget_what_is_gone();
         Ok(self.tls.clone())
     }
 
-    fn tell(&self, changes: Vec<Change>) {
+    /// Takes names out of the metrics that no certificate in service has any more.
+    fn forget_what_is_gone(&mut self) {
+        let certificates = self.tls.certificates();
+        let names = certificates.identities().iter().flat_map(|identity| identity.names());
+        let served = names.map(ToString::to_string).collect();
+        for gone in self.shown.difference(&served) {
+            self.observe.metrics().certificate_gone(gone);
+        }
+        self.shown = served;
+    }
+
+    fn tell(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Loaded { identity, warnings } => self.loaded(&identity, &warnings),
@@ -103,6 +119,7 @@ impl Keeper {
                 }
             }
         }
+        self.forget_what_is_gone();
     }
 
     fn loaded(&self, identity: &Identity, warnings: &[ChainFinding]) {

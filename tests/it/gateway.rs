@@ -259,9 +259,14 @@ impl Gateway {
         self.metric("gatepost_sessions{")
     }
 
+    /// All metrics, as they are read.
+    pub(crate) fn rendered(&self) -> String {
+        self.server.observe().metrics().render()
+    }
+
     /// The sum of the samples whose line begins so.
     pub(crate) fn metric(&self, prefix: &str) -> f64 {
-        let text = self.server.observe().metrics().render();
+        let text = self.rendered();
         let samples = text.lines().filter(|line| line.starts_with(prefix));
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }

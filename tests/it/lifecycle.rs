@@ -97,11 +97,15 @@ async fn listeners_come_and_go_with_a_reload_and_their_sessions_stay() {
     reading.hear("b OK done").await;
 }
 
-/// Writes a certificate of a CA of its own, and says where the CA is.
+/// Writes a certificate of a CA of its own for the host name, and says where the CA is.
 fn certificate(folder: &Path, number: u32) -> PathBuf {
+    certificate_for(HOSTNAME, folder, number)
+}
+
+fn certificate_for(name: &str, folder: &Path, number: u32) -> PathBuf {
     let state = folder.join(format!("ca{number}"));
     let ca = PrivateCa::open_or_create(&state, HOSTNAME, SystemTime::now()).expect("a CA");
-    let issued = ca.issue(&[HOSTNAME.parse().expect("a name")], SystemTime::now()).expect("a certificate");
+    let issued = ca.issue(&[name.parse().expect("a name")], SystemTime::now()).expect("a certificate");
     std::fs::write(folder.join("chain.pem"), &issued.certificate_pem).expect("a file of ours");
     std::fs::write(folder.join("key.pem"), &*issued.key_pem).expect("a file of ours");
     state
@@ -138,6 +142,47 @@ async fn a_new_certificate_is_served_to_new_handshakes_and_an_unfit_one_never() 
     std::fs::write(folder.path().join("key.pem"), "no key at all").expect("a file of ours");
     let _ = gateway.reload().await;
     drop(connect(&second).await.expect("still the second"));
+}
+
+#[tokio::test]
+async fn metrics_show_no_server_that_is_no_longer_configured() {
+    let (mut gateway, old) = gateway(Protocol::Imap, "auth", "mechanisms: all").await;
+    let series = |address| format!("gatepost_backend_up{{backend=\"main\",protocol=\"imap\",server=\"{address}\"}} 1");
+    assert!(gateway.rendered().contains(&series(old.address)));
+    let new = Post::serve(Protocol::Imap).await;
+    gateway.replace(Setup::one(Service::Imap, TlsRule::Off, new.address));
+    gateway.reload().await.expect("a sound configuration");
+    gateway.has_learned().await;
+    assert!(gateway.rendered().contains(&series(new.address)), "{}", gateway.rendered());
+    assert_eq!(gateway.rendered().matches("gatepost_backend_up{").count(), 1, "{}", gateway.rendered());
+}
+
+#[tokio::test]
+async fn metrics_show_no_certificate_that_is_no_longer_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    certificate_for("old.example.net", folder.path(), 1);
+    let post = Post::serve(Protocol::Imap).await;
+    let pair = format!("chain: {0}/chain.pem, key: {0}/key.pem", folder.path().display());
+    let mut gateway = Setup::one(Service::Imap, TlsRule::Implicit, post.address)
+        .with("tls", &format!("certificates: [{{ {pair} }}]"))
+        .start()
+        .await;
+    let names = |gateway: &Gateway| -> Vec<String> {
+        let text = gateway.rendered();
+        let series = text.lines().filter_map(|line| {
+            line.strip_prefix("gatepost_certificate_expiry_timestamp_seconds{name=\"")?.split('"').next()
+        });
+        series.map(str::to_owned).collect()
+    };
+    assert_eq!(names(&gateway), ["old.example.net"]);
+
+    certificate_for("new.example.net", folder.path(), 2);
+    gateway.reload().await.expect("a sound pair");
+    assert_eq!(names(&gateway), ["new.example.net"], "the same files, another name");
+
+    gateway.setup.set("tls", "certificates: []");
+    gateway.reload().await.expect("a sound configuration");
+    assert_eq!(names(&gateway), [HOSTNAME], "the private CA's");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn a_client_that_vanishes_in_a_message_ends_it_without_a_dot() {
 }
 
 #[tokio::test]
-async fn a_message_refused_for_its_newlines_does_not_spoil_the_next() {
+async fn a_message_refused_for_what_it_holds_does_not_spoil_the_next() {
     let post = Post::serve(Protocol::Smtp).await;
     let gateway = Setup::one(Service::Submission, TlsRule::Implicit, post.address).start().await;
     gateway.has_learned().await;
@@ -131,6 +131,8 @@ async fn a_message_refused_for_its_newlines_does_not_spoil_the_next() {
         ("two\r\n", "250 queued"),
         ("three\r.\r\n", "550 5.5.2 <*>"),
         ("four\r\n", "250 queued"),
+        ("five\r\n.\0\r\nMAIL FROM:<boss@example.net>", "550 5.5.2 Message holds NUL<*>"),
+        ("six\r\n", "250 queued"),
     ] {
         client.line("MAIL FROM:<joe@example.net>").await;
         client.hear("250 Ok").await;
@@ -140,20 +142,21 @@ async fn a_message_refused_for_its_newlines_does_not_spoil_the_next() {
         client.hear("354 Go").await;
         client.say(format!("{text}\r\n.\r\n")).await;
         client.hear(answer).await;
-        match answer.starts_with('5') {
-            true => gateway.event("message.refused", "reason=bare_newline user=joe").await,
-            false => gateway.event("message.accepted", "user=joe").await,
+        match answer {
+            "250 queued" => gateway.event("message.accepted", "user=joe").await,
+            _ if text.contains('\0') => gateway.event("message.refused", "reason=bad_syntax user=joe").await,
+            _ => gateway.event("message.refused", "reason=bare_newline user=joe").await,
         };
     }
     client.line("QUIT").await;
     client.hear("221 <*>").await;
     client.closed().await;
     client.end().await;
-    gateway.event("session.closed", "messages=2").await;
-    assert_eq!(post.messages(), ["two\n\n", "four\n\n"]);
+    gateway.event("session.closed", "messages=3").await;
+    assert_eq!(post.messages(), ["two\n\n", "four\n\n", "six\n\n"]);
     assert_eq!(
         (post.logins(), post.dialled()),
-        (3, 4),
+        (4, 5),
         "a new connection with a login each time, and the health check"
     );
     gateway.is_empty().await;

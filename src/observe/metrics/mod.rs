@@ -72,6 +72,12 @@ impl Metrics {
         BackendMetrics { connect: self.families.backend_connect.with_label_values(&[name, protocol.as_str()]) }
     }
 
+    /// A server is no longer configured: whether it is up is nobody's question.
+    pub fn backend_gone(&self, backend: &str, protocol: Protocol, server: &str) {
+        // Not there is what is wanted.
+        let _ = self.families.backend_up.remove_label_values(&[backend, protocol.as_str(), server]);
+    }
+
     /// The effective bound on sessions.
     pub fn sessions_limit(&self, limit: usize) {
         self.families.sessions_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));

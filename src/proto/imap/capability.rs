@@ -70,9 +70,19 @@ pub(super) fn after_login(atoms: &[String], out: &mut BytesMut) {
 }
 
 /// What a backend may say of itself through us. The upgrade and the ways to log in are ours to name; a referral would
-/// lead a client past us, and UNAUTHENTICATE (RFC 8437) back before a login that only we can take.
+/// lead a client past us, UNAUTHENTICATE (RFC 8437) back before a login that only we can take, and who the client is
+/// (XCLIENT, XFORWARD) is not for the client to say.
 fn may_cross(atom: &str) -> bool {
-    let never = ["CAPABILITY", "STARTTLS", "LOGINDISABLED", "LOGIN-REFERRALS", "UNAUTHENTICATE", "PREAUTH"];
+    let never = [
+        "CAPABILITY",
+        "STARTTLS",
+        "LOGINDISABLED",
+        "LOGIN-REFERRALS",
+        "UNAUTHENTICATE",
+        "PREAUTH",
+        "XCLIENT",
+        "XFORWARD",
+    ];
     let bound_to_their_channel = atom.len() >= 5 && atom.as_bytes()[atom.len() - 5..].eq_ignore_ascii_case(b"-PLUS");
     !never.iter().any(|name| atom.eq_ignore_ascii_case(name)) && mechanism(atom).is_none() && !bound_to_their_channel
 }

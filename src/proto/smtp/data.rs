@@ -3,7 +3,8 @@
 //! A message ends at CRLF.CRLF and nowhere else (RFC 5321 section 4.1.1.4). Servers exist that also end one at LF.LF,
 //! LF.CRLF, CR.CR and the like; a message that holds one of these is one message to its sender and two to such a
 //! server, the second with an envelope nobody checked (SMTP smuggling: CVE-2023-51764, -51765, -51766). So no CR or LF
-//! goes to a backend alone.
+//! goes to a backend alone, and no NUL at all, which a message must not hold (RFC 5322 section 2.2 has 1 to 127, RFC
+//! 6532 adds UTF-8): a server that drops it, or ends a string at it, reads a lone dot in `.` NUL CRLF.
 //!
 //! ```text
 //!            ┌──────────── CRLF ────────────┐
@@ -13,12 +14,13 @@
 //!            ├─ ".CRLF": the end            │             │
 //!            └─ ".", doubled where a bare   │             │ any byte, a dot doubled
 //!               CR or LF follows ───────────┴─────────────┘
+//!   everywhere: NUL: refused
 //! ```
 //!
 //! What cannot be decided yet (a CR, a dot at the beginning of a line, the two together) stays in the input.
 
 use bytes::{Buf, BytesMut};
-use memchr::memchr2;
+use memchr::memchr3;
 
 /// What is done with a CR or LF that stands alone in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) enum Scan {
     End,
     /// A bare CR or LF under [`BareNewline::Reject`]. From here on the message is dropped; ask again.
     Bare,
+    /// A NUL, whatever the rule for newlines. From here on the message is dropped; ask again.
+    Nul,
     /// More octets than the bound. From here on the message is dropped; ask again.
     TooLarge,
 }
@@ -91,7 +95,7 @@ impl DataScanner {
         let (mut at, mut place, mut dots) = (0, self.place, 0);
         let end = loop {
             if place == Place::Text {
-                match memchr2(b'\r', b'\n', &input[at..]) {
+                match memchr3(b'\r', b'\n', 0, &input[at..]) {
                     Some(next) => at += next,
                     None => at = input.len(),
                 }
@@ -103,19 +107,20 @@ impl DataScanner {
                     at += 2;
                     place = Place::Start;
                 }
-                (_, [b'\r' | b'\n', ..]) => match self.rule {
-                    Rule::Drop => {
+                (_, [byte @ (b'\r' | b'\n' | 0), ..]) => match (self.rule, *byte) {
+                    (Rule::Drop, _) => {
                         at += 1;
                         place = Place::Text;
                     }
-                    Rule::Keep(BareNewline::Reject) => {
+                    (Rule::Keep(BareNewline::Reject), _) | (_, 0) => {
+                        let scan = if *byte == 0 { Scan::Nul } else { Scan::Bare };
                         if !self.pass(input, at, dots, out) {
                             return Scan::TooLarge;
                         }
                         (self.place, self.rule) = (place, Rule::Drop);
-                        return Scan::Bare;
+                        return scan;
                     }
-                    Rule::Keep(BareNewline::Normalize) => {
+                    (Rule::Keep(BareNewline::Normalize), _) => {
                         if !self.pass(input, at, dots, out) {
                             return Scan::TooLarge;
                         }
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn a_legal_message_passes_byte_for_byte_and_ends_at_its_dot() {
         let long = "x".repeat(5000);
-        for message in ["", "\r\n", "a\r\n", "..\r\n", "..a\r\n\r\n..\r\n", "a\0\u{e9}\r\n", "\r\n\r\n.a.\r\n", &long] {
+        for message in ["", "\r\n", "a\r\n", "..\r\n", "..a\r\n\r\n..\r\n", "a\u{e9}\r\n", "\r\n\r\n.a.\r\n", &long] {
             let end = if message.is_empty() || message.ends_with("\r\n") { ".\r\n" } else { "\r\n.\r\n" };
             let wire = format!("{message}{end}");
             for rule in [BareNewline::Reject, BareNewline::Normalize] {
@@ -232,6 +237,18 @@ mod tests {
             let (out, left, said) = scan(BareNewline::Reject, 0, &[wire.as_bytes()]);
             assert_eq!((left.as_str(), said), ("NOOP\\r\\n", vec![Scan::Bare, Scan::End]), "{bare:?}");
             assert!(!out.contains("MAIL") && !out.contains(".\\r\\n"), "{out}");
+        }
+    }
+
+    #[test]
+    fn a_nul_stops_the_message_under_either_rule_and_its_end_is_still_found() {
+        for nul in ["\0", "\r\n.\0\r\n", "\r\n\0.\r\n", "\r\n..\0\r\n", "\0\0"] {
+            let wire = format!("a{nul}MAIL FROM:<>\r\n.\r\nNOOP\r\n");
+            for rule in [BareNewline::Reject, BareNewline::Normalize] {
+                let (out, left, said) = scan(rule, 0, &[wire.as_bytes()]);
+                assert_eq!((left.as_str(), said), ("NOOP\\r\\n", vec![Scan::Nul, Scan::End]), "{nul:?}");
+                assert!(!out.contains("MAIL") && !out.contains("\\x00") && !out.contains(".\\r\\n"), "{out}");
+            }
         }
     }
 
@@ -285,13 +302,24 @@ mod tests {
         memchr::memmem::find(&whole, b"\r\n.\r\n").map(|at| at + 3)
     }
 
-    /// A bare CR or LF by the plain definition.
-    fn has_bare(message: &[u8]) -> bool {
-        (0..message.len()).any(|at| match message[at] {
+    /// The first bare CR or LF by the plain definition.
+    fn first_bare(message: &[u8]) -> Option<usize> {
+        (0..message.len()).find(|&at| match message[at] {
             b'\r' => message.get(at + 1) != Some(&b'\n'),
             b'\n' => at == 0 || message[at - 1] != b'\r',
             _ => false,
         })
+    }
+
+    /// Why a message is refused, by the plain definition: for what comes first.
+    fn refused_for(rule: BareNewline, message: &[u8]) -> Option<Scan> {
+        let bare = first_bare(message).filter(|_| rule == BareNewline::Reject);
+        let nul = message.iter().position(|&byte| byte == 0);
+        match (bare, nul) {
+            (None, None) => None,
+            (Some(bare), nul) if nul.is_none_or(|nul| bare < nul) => Some(Scan::Bare),
+            _ => Some(Scan::Nul),
+        }
     }
 
     /// What a backend reads: the first message's lines with their dots undone, and whether bytes are left. `sloppy`
@@ -325,9 +353,11 @@ mod tests {
             Just(&b"\n"[..]),
             Just(&b"."[..]),
             Just(&b"a"[..]),
+            Just(&b"\0"[..]),
             Just(&b"\r\n"[..]),
             Just(&b"\r\n.\r\n"[..]),
             Just(&b"\n.\r\n"[..]),
+            Just(&b"\r\n.\0\r\n"[..]),
         ];
         proptest::collection::vec(part, 0..14).prop_map(|parts| parts.concat())
     }
@@ -353,9 +383,9 @@ mod tests {
                 prop_assert_eq!(said.last() == Some(&Scan::End), end.is_some());
                 if let Some(end) = end {
                     prop_assert_eq!(left, wire[end..].escape_ascii().to_string());
-                    let bare = has_bare(&wire[..end]);
-                    prop_assert_eq!(said.contains(&Scan::Bare), bare && rule == BareNewline::Reject);
-                    if !bare {
+                    let refused = refused_for(rule, &wire[..end]);
+                    prop_assert_eq!(said, refused.into_iter().chain([Scan::End]).collect::<Vec<_>>());
+                    if refused.is_none() && first_bare(&wire[..end]).is_none() {
                         prop_assert_eq!(out, wire[..end].escape_ascii().to_string());
                     }
                 }
@@ -377,7 +407,8 @@ mod tests {
                 let ended = said == [Scan::End];
                 prop_assert_eq!(read.is_some(), ended, "{:?} {:?}", said, out);
                 prop_assert!(!read.is_some_and(|(_, more)| more), "a second message in {:?}", out);
-                prop_assert!(!has_bare(&out));
+                prop_assert!(first_bare(&out).is_none());
+                prop_assert!(!out.contains(&0), "dropped or taken for an end, a NUL makes another message of it");
             }
         }
 
@@ -388,7 +419,7 @@ mod tests {
                 prop_assert_eq!(&whole.2, &split.2);
                 prop_assert_eq!(&whole.1, &split.1);
                 // What was let out before a refusal depends on how much had come: it never ends a message.
-                if !whole.2.iter().any(|scan| matches!(scan, Scan::Bare | Scan::TooLarge)) {
+                if !whole.2.iter().any(|scan| matches!(scan, Scan::Bare | Scan::Nul | Scan::TooLarge)) {
                     prop_assert_eq!(&whole.0, &split.0);
                 }
             }

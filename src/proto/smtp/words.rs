@@ -46,6 +46,7 @@ pub(super) const RELAY_DENIED: &str = "554 5.7.1 Relay access denied";
 pub(super) const TOO_MANY_RECIPIENTS: &str = "452 4.5.3 Too many recipients";
 pub(super) const TOO_LARGE: &str = "552 5.3.4 Message too large";
 pub(super) const BARE_NEWLINE: &str = "550 5.5.2 Message holds a bare newline: CR or LF alone";
+pub(super) const HOLDS_NUL: &str = "550 5.5.2 Message holds NUL, which no message may";
 pub(super) const BACKEND_LOST: &str = "421 4.3.0 Mail server lost, closing connection";
 pub(super) const TOO_MANY_ERRORS: &str = "421 4.7.0 Too many errors, closing connection";
 pub(super) const TOO_MANY_LONG_LINES: &str = "421 4.7.0 Too many lines past the bound, closing connection";

@@ -239,6 +239,7 @@ impl Transaction {
                 return Some(Progress::More);
             }
             Scan::Bare => (Refusal::BareNewline, words::BARE_NEWLINE),
+            Scan::Nul => (Refusal::BadSyntax, words::HOLDS_NUL),
             Scan::TooLarge => (Refusal::TooLarge, words::TOO_LARGE),
         };
         let mut answer = BytesMut::new();

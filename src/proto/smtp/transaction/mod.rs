@@ -14,7 +14,7 @@
 //!   │         │                          └ redialed() ──→ forwarded ───────────┤
 //!   │         └ DATA ──→ DataAsked ── 354 ──→ Data ── CRLF.CRLF ──→ DataEnd ───┤
 //!   │                        └ 4yz, 5yz ───────│───────────────────────────────┤
-//!   │                                          └ bare newline, too large,      │
+//!   │                                          └ bare newline, NUL, too large, │
 //!   │                                            a reply before the end:       │
 //!   │                                            Abandon → Dropping ── CRLF.CRLF, answered once
 //!   └ QUIT, a fault, too many errors, backend_lost(), goodbye() ──→ Over
