@@ -4,6 +4,7 @@
 //! What is learned on the way (capabilities, up or down) stays with the [`Server`] and is what the next
 //! client is greeted with, so that nobody is dialled for a stranger's sake.
 
+mod connect;
 mod dialogue;
 mod health;
 mod resolve;
@@ -14,6 +15,7 @@ use crate::observe::{Event, Kind, Observe};
 use crate::policy::{Backend, Policy, ServerName, Timeouts};
 use crate::proto::{BackSettings, Capabilities, Protocol, Service};
 use arc_swap::ArcSwapOption;
+use connect::{Unconnected, connect};
 use resolve::Resolver;
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
@@ -244,34 +246,26 @@ impl Backends {
         }
     }
 
-    /// Tries a name's addresses in turn, within one deadline for all of them.
+    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
     async fn connect(&self, name: &ServerName, timeout: Duration) -> Result<TcpStream, Lost> {
-        let connecting = async {
-            let addresses = self
-                .resolver
-                .resolve(name)
-                .await
-                .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
-            let mut last = Lost::Unreachable(format!("{} has no address", name.host));
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => {
-                        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
-                        let _ = stream.set_nodelay(true);
-                        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
-                        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-                        return Ok(stream);
-                    }
-                    Err(error) => last = Lost::Unreachable(format!("cannot connect to {address}: {error}")),
-                }
-            }
-            Err(last)
+        let deadline = Instant::now() + timeout;
+        let too_late = || {
+            let time = humantime::format_duration(timeout);
+            Lost::Timeout(format!("{name} did not take a connection within {time}"))
         };
-        tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_| {
-            Err(Lost::Timeout(format!(
-                "{name} did not take a connection within {}",
-                humantime::format_duration(timeout)
-            )))
-        })
+        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
+            .await
+            .map_err(|_| too_late())?
+            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
+        let stream = connect(&addresses, deadline, TcpStream::connect).await.map_err(|why| match why {
+            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
+            Unconnected::Timeout => too_late(),
+            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
+        })?;
+        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
+        let _ = stream.set_nodelay(true);
+        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        Ok(stream)
     }
 }

@@ -19,8 +19,8 @@ pub enum Kind {
     AuthRefused,
     /// The backend is not there, or says "not now".
     AuthError,
-    /// A connection that came past its TLS handshake has ended; exactly one for each. A handshake that failed on an
-    /// implicit port is one `tls.failed` and nothing more.
+    /// A connection that came past its TLS handshake has ended; exactly one for each. (A handshake that failed on an
+    /// implicit port is one `tls.failed` and nothing more.)
     SessionClosed,
     /// A connection was not let in.
     ConnectionRefused,

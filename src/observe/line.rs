@@ -179,7 +179,11 @@ fn columns(text: &mut String, event: &Event) {
         more.push(format!("{messages} messages"));
     }
     if let Some(from) = &event.from {
-        more.push(format!("from {}", bracketed(&safe(from, 1024))));
+        // The null sender is `<>` already.
+        more.push(match from.as_str() {
+            "<>" => "from <>".to_owned(),
+            from => format!("from <{}>", safe(from, 1024)),
+        });
     }
     if let Some(recipients) = event.recipients {
         more.push(format!("to {recipients}"));
@@ -203,11 +207,6 @@ fn end(mut text: String) -> Vec<u8> {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text.into_bytes()
-}
-
-/// An address as an envelope has it; the null sender is in brackets already.
-fn bracketed(address: &str) -> String {
-    if address == "<>" { address.to_owned() } else { format!("<{address}>") }
 }
 
 #[cfg(test)]
@@ -253,6 +252,16 @@ mod tests {
         );
         let line = String::from_utf8(Style::Text { color: true }.event(at(), &failed("alice"))).expect("UTF-8");
         assert!(line.contains("\x1b[33mauth.failed"), "{line}");
+    }
+
+    #[test]
+    fn a_sender_stands_in_one_pair_of_brackets() {
+        for (from, shown) in [("joe@example.net", "from <joe@example.net>"), ("<>", "from <>")] {
+            let mut event = Event::new(Kind::MessageAccepted);
+            event.from = Some(from.into());
+            let line = String::from_utf8(Style::Text { color: false }.event(at(), &event)).expect("UTF-8");
+            assert!(line.trim_end().ends_with(&format!(" {shown}")), "{line}");
+        }
     }
 
     #[test]
