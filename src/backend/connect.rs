@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Why none of the addresses was reached.
@@ -40,6 +39,7 @@ pub(super) async fn connect<T, F: Future<Output = io::Result<T>>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const TIME: Duration = Duration::from_secs(6);
 
