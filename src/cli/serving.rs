@@ -47,17 +47,21 @@ impl Serving {
         }
         notify(&[sd_notify::NotifyState::Ready]);
         when_ready();
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => {
-                    // Beside this loop, so that an end is not kept waiting; what came of it is an event.
-                    let server = Arc::clone(&server);
-                    tokio::spawn(async move { server.reload().await });
+        // Beside the wait for the end, which a slow reload must not hold up. However many signals come during one, they
+        // are one more reload behind it.
+        let reloads = tokio::spawn({
+            let server = Arc::clone(&server);
+            async move {
+                while hangup.recv().await.is_some() {
+                    // What came of it is an event.
+                    let _ = server.reload().await;
                 }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = drain.cancelled() => break,
             }
+        });
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = drain.cancelled() => {}
         }
         notify(&[sd_notify::NotifyState::Stopping]);
         let hurry = CancellationToken::new();
@@ -70,6 +74,7 @@ impl Serving {
             second.cancel();
         });
         server.drain(&hurry).await;
+        reloads.abort();
         if let Some(socket) = control {
             socket.close().await;
         }

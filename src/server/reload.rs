@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 impl Server {
     /// Reads the configuration again and puts it in force for the connections from now on. Whatever is wrong
-    /// with it leaves the old one running; either way an event says so.
+    /// with it leaves the old one running; either way an event says so. One that is under way is waited for; a drain
+    /// that begins meanwhile is not held up.
     ///
     /// # Errors
     /// What is wrong, as the operator should read it.
@@ -61,8 +62,11 @@ impl Server {
         self.swap_doors(&policy).await;
         self.open(bound).await.map_err(|error| error.to_string())?;
         let mut health = self.health.lock().await;
-        std::mem::replace(&mut *health, CancellationToken::new()).cancel();
-        self.shared.backends.watch(&policy, &health);
+        // A drain has stopped them for good; it says so before it does.
+        if self.is_ready() {
+            std::mem::replace(&mut *health, CancellationToken::new()).cancel();
+            self.shared.backends.watch(&policy, &health);
+        }
         Ok(())
     }
 

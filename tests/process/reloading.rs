@@ -3,10 +3,13 @@
 use super::client::{Client, NAME};
 use super::gateway::{Folder, Gateway, IMAP, IMAPS};
 use super::outcome::{outcome, own_address};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn sessions_outlive_a_reload_that_opens_one_door_and_closes_another() {
@@ -123,6 +126,40 @@ fn a_new_certificate_is_served_and_a_broken_one_is_not() {
     gateway.event_after(before, "certificate.loaded");
     assert_ne!(served(), second);
     session.noop();
+}
+
+#[test]
+fn a_slow_reload_holds_up_neither_the_end_nor_a_further_reload() {
+    let mut gateway = Gateway::start(IMAPS, "");
+    // Another host name wants a certificate of the private CA, which waits for whoever is at work there.
+    let slow_reload = |hostname: &str| {
+        let lock = std::fs::File::open(gateway.folder.at("state/ca.lock")).expect("there is a CA");
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody is at work");
+        let address = SocketAddr::from((own_address(), 1993));
+        let other = format!("{IMAPS}\n  other: {{ address: \"{address}\", protocol: imap }}");
+        let file = gateway.folder.configure(&other, "");
+        let text = std::fs::read_to_string(&file).expect("ours").replace(NAME, hostname);
+        std::fs::write(&file, text).expect("ours");
+        gateway.signal(Signal::SIGHUP);
+        super::outcome::until("the new door", || std::net::TcpStream::connect(address).ok());
+        lock
+    };
+
+    let lock = slow_reload("one.example.net");
+    gateway.signal(Signal::SIGHUP);
+    let before = gateway.lines_so_far();
+    drop(lock);
+    gateway.event_after(before, "config.reloaded");
+    super::outcome::until("the reload for the second signal", || {
+        (gateway.said().matches("\"config.reloaded\"").count() == 2).then_some(())
+    });
+
+    let lock = slow_reload("two.example.net");
+    let began = Instant::now();
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.ended(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(lock);
 }
 
 #[test]
