@@ -60,9 +60,8 @@ const WATCH: Duration = Duration::from_secs(5);
 /// How often counters that nobody asked for any more are thrown out.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// How long the end of the process waits for the last events of sessions that were cut off; a client that does not close
-/// its side is waited for a little less.
-const LAST_EVENTS: Duration = Duration::from_secs(3);
+/// How long the end of the process waits for the last events of sessions that were cut off.
+const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 /// What the gateway says of itself.
 #[derive(Debug, Clone, serde::Serialize)]

@@ -31,7 +31,7 @@ const STAMP_PATIENCE: Duration = Duration::from_secs(3);
 /// Where the dialogue led.
 pub(super) enum Entered {
     /// Nowhere: it is over.
-    Nowhere(Ending),
+    Nowhere(Box<Ending>),
     /// Into a mailbox.
     Mailbox(Box<Open>),
     /// To where mail may be sent.
@@ -136,10 +136,14 @@ impl Engine<'_> {
                     }
                     // Nothing that was read in the clear is there to be read under TLS (CVE-2011-0411).
                     self.input = BytesMut::new();
-                    let ending = Ending::of("tls_failed", &self.client);
+                    let (bytes_in, bytes_out) = (self.client.bytes_in, self.client.bytes_out);
                     match handshake::secure(self.session, metrics, self.client).await {
                         Ok(client) => self.client = client,
-                        Err(()) => return Entered::Nowhere(ending),
+                        Err(()) => {
+                            let reason = "tls_failed";
+                            let ending = Ending { reason, bytes_in, bytes_out, ..Ending::default() };
+                            return Entered::Nowhere(Box::new(ending));
+                        }
                     }
                     // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
                     self.dialogue = None;
@@ -325,10 +329,9 @@ impl Engine<'_> {
     async fn violated(mut self, violation: Violation) -> Entered {
         // The words may not arrive; the end does.
         let _ = self.flush().await;
-        let mut ending = Ending::refused(violation.refusal(), &self.client);
+        let mut ending = Ending::of(violation.refusal().as_str(), self.client);
         ending.detail = Some(violation.to_string());
-        self.client.close().await;
-        Entered::Nowhere(ending)
+        Entered::Nowhere(Box::new(ending))
     }
 
     async fn gone(mut self, gone: Gone) -> Entered {
@@ -351,9 +354,7 @@ impl Engine<'_> {
         let words = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
         // Last words to a client that does not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), words).await;
-        let ending = Ending::of(reason, &self.client);
-        self.client.close().await;
-        Entered::Nowhere(ending)
+        Entered::Nowhere(Box::new(Ending::of(reason, self.client)))
     }
 
     /// Records an attempt that the front refused, or the client took back, and lets the gate count it.

@@ -48,9 +48,8 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
         // A client that does not read is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), saying).await;
     }
-    let mut ending = Ending::of(reason, &client);
+    let mut ending = Ending::of(reason, client);
     ending.user = identity.map(|identity| identity.user);
     ending.backend_server = Some(server);
-    client.close().await;
     ending
 }

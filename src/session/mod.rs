@@ -26,7 +26,6 @@ use crate::observe::event::{SessionId, TlsFacts};
 use crate::observe::metrics::SessionState;
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::{Listener, Policy};
-use crate::proto::Refusal;
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -79,6 +78,10 @@ struct Ending {
     mail: Option<Mail>,
     user: Option<String>,
     backend_server: Option<String>,
+    /// To be closed once the end is on record: a client may take its time over our last words.
+    client: Option<stream::ClientStream>,
+    /// SMTP: to be parted from likewise.
+    backend: Option<TcpStream>,
 }
 
 /// What a session on SMTP brought to the backend.
@@ -90,12 +93,8 @@ struct Mail {
 
 impl Ending {
     /// An end without a mailbox or a message behind it.
-    fn of(reason: &'static str, client: &stream::ClientStream) -> Self {
-        Self { reason, bytes_in: client.bytes_in, bytes_out: client.bytes_out, ..Self::default() }
-    }
-
-    fn refused(refusal: Refusal, client: &stream::ClientStream) -> Self {
-        Self::of(refusal.as_str(), client)
+    fn of(reason: &'static str, client: stream::ClientStream) -> Self {
+        Self { reason, bytes_in: client.bytes_in, bytes_out: client.bytes_out, client: Some(client), ..Self::default() }
     }
 }
 
@@ -107,8 +106,8 @@ pub async fn serve(mut session: Session, socket: TcpStream) {
         return;
     };
     state.enter(SessionState::Login);
-    let ending = match Box::pin(login::login(&mut session, &metrics, client)).await {
-        login::Entered::Nowhere(ending) => ending,
+    let mut ending = match Box::pin(login::login(&mut session, &metrics, client)).await {
+        login::Entered::Nowhere(ending) => *ending,
         login::Entered::Mailbox(open) => {
             state.enter(SessionState::Relay);
             Box::pin(mailbox::carry(&session, *open)).await
@@ -120,7 +119,25 @@ pub async fn serve(mut session: Session, socket: TcpStream) {
     };
     metrics.bytes_in(ending.bytes_in);
     metrics.bytes_out(ending.bytes_out);
+    let parting = part(ending.client.take(), ending.backend.take());
     session.closed(ending);
+    parting.await;
+}
+
+/// Closes what a session leaves open, each side for itself.
+async fn part(client: Option<stream::ClientStream>, backend: Option<TcpStream>) {
+    tokio::join!(
+        async {
+            if let Some(client) = client {
+                client.close().await;
+            }
+        },
+        async {
+            if let Some(backend) = backend {
+                submission::part(backend).await;
+            }
+        }
+    );
 }
 
 impl Session {

@@ -319,21 +319,9 @@ impl Follower<'_> {
         });
         // Last words to sides that do not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
-        let backend = self.backend.io.take();
         let client = self.client.io.take();
-        let mut ending = client.as_ref().map_or_else(Ending::default, |client| Ending::of(reason, client));
-        tokio::join!(
-            async {
-                if let Some(backend) = backend {
-                    part(backend).await;
-                }
-            },
-            async {
-                if let Some(client) = client {
-                    client.close().await;
-                }
-            }
-        );
+        let mut ending = client.map_or_else(Ending::default, |client| Ending::of(reason, client));
+        ending.backend = self.backend.io.take();
         ending.mail = Some(self.mail);
         ending.user = self.identity.map(|identity| identity.user);
         ending.backend_server = Some(self.server);
@@ -343,7 +331,7 @@ impl Follower<'_> {
 
 /// Ends our side of the backend's connection and waits a moment for its own end: an answer left unread would make
 /// the end a reset, and the backend log a lost connection.
-async fn part(mut backend: TcpStream) {
+pub(super) async fn part(mut backend: TcpStream) {
     let parting = async {
         backend.shutdown().await?;
         let mut rest = [0; 512];
