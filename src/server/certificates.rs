@@ -51,10 +51,7 @@ impl Keeper {
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
         let tls = ServerTls::new(settings(policy), certificates)?;
         let mut keeper = Self { watched, tls, observe, shown: BTreeSet::new() };
-        for identity in keeper.tls.certificates().identities() {
-            keeper.loaded(identity, &[]);
-        }
-        keeper.forget_what_is_gone();
+        keeper.tell_all();
         Ok(keeper)
     }
 
@@ -84,10 +81,7 @@ impl Keeper {
         self.tls = self.tls.with_settings(settings(new))?;
         self.tls.replace(certificates);
         self.watched = watched;
-        for identity in self.tls.certificates().identities() {
-            self.loaded(identity, &[]);
-        }
-        self.forget_what_is_gone();
+        self.tell_all();
         Ok(self.tls.clone())
     }
 
@@ -100,6 +94,14 @@ impl Keeper {
             self.observe.metrics().certificate_gone(gone);
         }
         self.shown = served;
+    }
+
+    /// Tells of every certificate in service: all of them are new, or may be.
+    fn tell_all(&mut self) {
+        for identity in self.tls.certificates().identities() {
+            self.loaded(identity, &[]);
+        }
+        self.forget_what_is_gone();
     }
 
     fn tell(&mut self, changes: Vec<Change>) {
@@ -179,13 +181,9 @@ fn open(policy: &Policy) -> Result<Watched, CertificateError> {
     }
 }
 
-fn files(pair: &crate::policy::CertificateFiles) -> CertificateFiles {
-    CertificateFiles { chain: pair.chain.clone(), key: pair.key.clone() }
-}
-
 fn sources(policy: &Policy) -> Result<Vec<Source>, CertificateError> {
     if !policy.tls.certificates.is_empty() {
-        return Ok(policy.tls.certificates.iter().map(files).map(Source::Files).collect());
+        return Ok(policy.tls.certificates.iter().map(CertificateFiles::from).map(Source::Files).collect());
     }
     let ca = PrivateCa::open_or_create(&policy.state_dir, &policy.hostname, SystemTime::now())?;
     let name = policy.hostname.parse::<Name>()?;

@@ -21,7 +21,6 @@ use crate::policy::Policy;
 use crate::session::Shared;
 use crate::store::Store;
 use arc_swap::ArcSwap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -186,11 +185,6 @@ impl Server {
         &self.shared.observe
     }
 
-    /// The policy in force for new connections.
-    pub fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
-    }
-
     /// Whether every listener is bound and new connections are taken.
     pub fn is_ready(&self) -> bool {
         !self.draining.load(Ordering::Relaxed)
@@ -269,10 +263,5 @@ impl Server {
             // Their last events are wanted in the log.
             let _ = tokio::time::timeout(LAST_EVENTS, self.tasks.wait()).await;
         }
-    }
-
-    /// The auth log, when the configuration has one.
-    pub fn auth_log(&self) -> Option<PathBuf> {
-        self.policy.load().log.auth_log.clone()
     }
 }
