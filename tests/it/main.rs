@@ -11,6 +11,7 @@ mod gateway;
 mod lifecycle;
 mod live;
 mod mail;
+mod proxy_protocol;
 mod secrets;
 mod submission;
 mod talk;

@@ -71,7 +71,8 @@ pub(crate) struct Listener {
     pub(crate) allow: Vec<ListEntry>,
     /// Who may not; looked at first.
     pub(crate) deny: Vec<ListEntry>,
-    /// Load balancers whose PROXY header is required. Not in this version.
+    /// Networks of load balancers: what comes from there must begin with a PROXY header (v1 or v2), and the client's address
+    /// in it is believed. Others are ordinary clients.
     pub(crate) proxy_protocol: Vec<ListEntry>,
     /// Webmail hosts that are believed about the end user's address. Not in this version.
     pub(crate) trusted_clients: Vec<ListEntry>,
