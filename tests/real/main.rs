@@ -18,5 +18,6 @@ mod leftovers;
 mod load_balancer;
 mod pop3_clients;
 mod relaying;
+mod stapling;
 mod submission_clients;
 mod tls;

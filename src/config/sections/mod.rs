@@ -213,7 +213,7 @@ pub(crate) struct Tls {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Certificate {
-    /// PEM: the server's certificate first, then what signed it.
+    /// PEM: the server's certificate first, then what signed it. An OCSP response may lie beside it: the same name with `.ocsp`.
     pub(crate) chain: Option<PathBuf>,
     /// PEM: its private key.
     pub(crate) key: Option<PathBuf>,
