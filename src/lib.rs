@@ -16,8 +16,8 @@
 //! | 1 | [`proto`] | the mail protocols, sans-IO |
 //!
 //! # The life of a connection
-//! `server/listener.rs` accepts → `session/mod.rs` `serve` → `session/handshake.rs` (may this address come in? TLS) →
-//! `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, dial, the back half logs in, one
+//! `server/listener.rs` accepts → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
+//! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, dial, the back half logs in, one
 //! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
 
 pub mod admin;

@@ -120,6 +120,8 @@ pub struct Event {
     pub protocol: Option<Service>,
     pub client_ip: Option<IpAddr>,
     pub client_port: Option<u16>,
+    /// The load balancer's, where its PROXY header said who the client is.
+    pub proxy_ip: Option<IpAddr>,
     pub tls: Option<TlsFacts>,
     pub user: Option<String>,
     pub login: Option<String>,
@@ -180,6 +182,7 @@ impl Event {
             protocol: None,
             client_ip: None,
             client_port: None,
+            proxy_ip: None,
             tls: None,
             user: None,
             login: None,
@@ -212,6 +215,7 @@ impl Serialize for Event {
         fields.put("protocol", self.protocol.map(Service::as_str))?;
         fields.put("client_ip", self.client_ip)?;
         fields.put("client_port", self.client_port)?;
+        fields.put("proxy_ip", self.proxy_ip)?;
         if self.session.is_some() || self.tls.is_some() {
             fields.0.serialize_entry("tls", &self.tls)?;
         }

@@ -152,6 +152,9 @@ fn columns(text: &mut String, event: &Event) {
     if let Some(reason) = &event.reason {
         more.push(safe(reason, 255).into_owned());
     }
+    if let Some(proxy) = event.proxy_ip {
+        more.push(format!("via {proxy}"));
+    }
     if let Some(login) = &event.login {
         more.push(format!("as {}", safe(login, 255)));
     }

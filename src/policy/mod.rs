@@ -8,7 +8,7 @@ pub mod rate;
 
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
-use access::Access;
+use access::{Access, AddressSet};
 use rate::Rate;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -60,6 +60,8 @@ pub struct Listener {
     pub backend: Arc<Backend>,
     /// Who may come in.
     pub access: Access,
+    /// Load balancers: what comes from them must begin with a PROXY header, and it is believed.
+    pub proxy_protocol: AddressSet,
 }
 
 /// The servers behind.

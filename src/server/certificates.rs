@@ -131,7 +131,9 @@ impl Keeper {
         let names = identity.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let until = humantime::format_rfc3339_seconds(identity.not_after());
         let mut event = Event::new(Kind::CertificateLoaded);
-        event.detail = Some(format!("{names}; by {}, until {until}", identity.issuer()));
+        let staple = identity.stapled_until().map(humantime::format_rfc3339_seconds);
+        let staple = staple.map(|until| format!("; with an OCSP response until {until}")).unwrap_or_default();
+        event.detail = Some(format!("{names}; by {}, until {until}{staple}", identity.issuer()));
         self.observe.record(&event);
         if identity.expires_soon(SystemTime::now()) {
             let mut event = Event::new(Kind::CertificateExpiring);

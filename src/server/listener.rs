@@ -110,7 +110,8 @@ impl Server {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let policy = self.policy.load_full();
         let Some(place) = self.registry.enter(self.sessions_limit(), self.leave.child_token()) else {
-            session::refuse(&self.shared.observe, &policy, &listener, client, Refusal::TooManySessions, &stream);
+            let from = (client, None);
+            session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
         };
         let session = Session {
@@ -119,6 +120,7 @@ impl Server {
             listener,
             id: place.id,
             client,
+            proxy: None,
             tls: None,
             leave: place.leave.clone(),
             started: Instant::now(),

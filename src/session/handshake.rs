@@ -1,4 +1,5 @@
-//! The door: may this address come in, and the TLS handshake where the listener begins with one.
+//! The door: the PROXY header where one is due, may this address come in, and the TLS handshake where the listener begins
+//! with one.
 
 use super::Session;
 use super::stream::ClientStream;
@@ -7,11 +8,12 @@ use crate::observe::event::{Event, TlsFacts};
 use crate::observe::metrics::ListenerMetrics;
 use crate::observe::{Kind, Observe};
 use crate::policy::{Listener, Policy};
-use crate::proto::{self, Protocol, Refusal, Service, TlsRule};
+use crate::proto::{self, Protocol, Refusal, Service, TlsRule, proxy_header};
 use crate::tls::{self, Alpn};
 use bytes::BytesMut;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -22,12 +24,26 @@ const PEEK: usize = 1024;
 pub(super) async fn enter(
     session: &mut Session,
     metrics: &ListenerMetrics,
-    socket: TcpStream,
+    mut socket: TcpStream,
 ) -> Option<(ClientStream, Admission)> {
+    let deadline = Instant::now() + session.policy.timeouts.tls_handshake;
+    if session.listener.proxy_protocol.contains(session.client.ip()) {
+        let header = tokio::time::timeout_at(deadline, proxy_header(&mut socket)).await;
+        let source = match header.unwrap_or(Err(NoHeader::Timeout)) {
+            Ok(source) => source,
+            Err(fault) => {
+                without_header(session, &fault);
+                return None;
+            }
+        };
+        session.proxy = Some(session.client.ip());
+        session.client = source.unwrap_or(session.client);
+    }
     let admission = match session.shared.gate.connection(&session.listener, session.client.ip()) {
         Ok(admission) => admission,
         Err(refusal) => {
-            refuse(&session.shared.observe, &session.policy, &session.listener, session.client, refusal, &socket);
+            let from = (session.client, session.proxy);
+            refuse(&session.shared.observe, &session.policy, &session.listener, from, refusal, &socket);
             return None;
         }
     };
@@ -36,7 +52,7 @@ pub(super) async fn enter(
     if session.listener.tls != TlsRule::Implicit {
         return Some((stream, admission));
     }
-    match secure(session, metrics, stream).await {
+    match secure(session, metrics, stream, deadline).await {
         Ok(stream) => Some((stream, admission)),
         Err(left) => {
             if let Some(stream) = left {
@@ -47,7 +63,57 @@ pub(super) async fn enter(
     }
 }
 
+/// Why a load balancer's connection goes no further.
+#[derive(Debug, thiserror::Error)]
+enum NoHeader {
+    /// It ended before its first byte: a check whether the port is open.
+    #[error("nothing came")]
+    Nothing,
+    #[error("the connection ended within the PROXY header")]
+    Cut,
+    #[error("no whole PROXY header came in time")]
+    Timeout,
+    #[error("{0}")]
+    Violation(#[from] proxy_header::Violation),
+}
+
+/// Reads the PROXY header, and not a byte more: what stands behind it, in the same segment as a rule, is the client's and stays
+/// in the socket. Bytes that are no whole header yet are all of it, so they may be taken.
+async fn proxy_header(socket: &mut TcpStream) -> Result<Option<SocketAddr>, NoHeader> {
+    let mut bytes = [0; proxy_header::MAX];
+    let mut taken = 0;
+    let broken = |taken| if taken == 0 { NoHeader::Nothing } else { NoHeader::Cut };
+    loop {
+        let seen = taken + socket.peek(&mut bytes[taken..]).await.map_err(|_| broken(taken))?;
+        if seen == taken {
+            return Err(broken(taken));
+        }
+        let header = proxy_header::parse(&bytes[..seen])?;
+        let end = header.map_or(seen, |header| header.length);
+        socket.read_exact(&mut bytes[taken..end]).await.map_err(|_| NoHeader::Cut)?;
+        if let Some(header) = header {
+            return Ok(header.source);
+        }
+        taken = end;
+    }
+}
+
+/// Records that a load balancer's connection is closed. There is nobody to tell: words would reach a client that has said
+/// nothing yet, or a program that speaks something else.
+fn without_header(session: &Session, fault: &NoHeader) {
+    let reason = match fault {
+        // Load balancers look in every few seconds; a line for each would hide the others.
+        NoHeader::Nothing => return,
+        NoHeader::Timeout => Refusal::Timeout.as_str(),
+        NoHeader::Cut | NoHeader::Violation(_) => "proxy_header",
+    };
+    let mut event = refused(&session.listener, (session.client, None), reason);
+    event.detail = Some(format!("{fault}; proxy_protocol wants one from this address"));
+    session.shared.observe.record(&event);
+}
+
 /// Speaks TLS from here on. A failure is recorded as `tls.failed`, with what the client did.
+/// A load balancer that looks in on its own behalf and says nothing has failed at nothing.
 ///
 /// # Errors
 /// The failure is recorded. What is left of the connection is to be closed, so that the alert arrives.
@@ -55,6 +121,7 @@ pub(super) async fn secure(
     session: &mut Session,
     metrics: &ListenerMetrics,
     stream: ClientStream,
+    deadline: Instant,
 ) -> Result<ClientStream, Option<ClientStream>> {
     let started = Instant::now();
     let mut first = [0; PEEK];
@@ -68,7 +135,8 @@ pub(super) async fn secure(
         }
         stream.start_tls(config).await
     };
-    let outcome = tokio::time::timeout(session.policy.timeouts.tls_handshake, handshake).await;
+    let outcome = tokio::time::timeout_at(deadline, handshake).await;
+    let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
         Ok(Ok(mut stream)) => {
             (stream.bytes_in, stream.bytes_out) = counts;
@@ -87,6 +155,7 @@ pub(super) async fn secure(
             }
             return Ok(stream);
         }
+        Ok(Err((_, stream))) if is_check && seen == 0 => return Err(Some(stream)),
         Ok(Err((error, stream))) => (explain(&error, &first[..seen], &session.listener), Some(stream)),
         Err(_) => (("timeout", "the handshake did not come to an end in time".to_owned()), None),
     };
@@ -142,12 +211,12 @@ fn alpn(service: Service) -> Alpn {
 }
 
 /// Refuses a connection before anything was said: in words where the port begins in the clear, else by closing.
-/// Never waits, so that refusing costs nothing.
+/// Never waits, so that refusing costs nothing. `from`: the client, and the load balancer that named it.
 pub fn refuse(
     observe: &Observe,
     policy: &Policy,
     listener: &Listener,
-    client: SocketAddr,
+    from: (SocketAddr, Option<IpAddr>),
     refusal: Refusal,
     socket: &TcpStream,
 ) {
@@ -157,11 +226,16 @@ pub fn refuse(
         // An empty send buffer takes a line; a client that is gone already needs none.
         let _ = socket.try_write(&words);
     }
+    observe.record(&refused(listener, from, refusal.as_str()));
+}
+
+fn refused(listener: &Listener, (client, proxy): (SocketAddr, Option<IpAddr>), reason: &str) -> Event {
     let mut event = Event::new(Kind::ConnectionRefused);
     event.listener = Some(listener.name.clone());
     event.protocol = Some(listener.service);
     event.client_ip = Some(client.ip());
     event.client_port = Some(client.port());
-    event.reason = Some(refusal.as_str().to_owned());
-    observe.record(&event);
+    event.proxy_ip = proxy;
+    event.reason = Some(reason.to_owned());
+    event
 }

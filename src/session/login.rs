@@ -137,7 +137,8 @@ impl Engine<'_> {
                     // Nothing that was read in the clear is there to be read under TLS (CVE-2011-0411).
                     self.input = BytesMut::new();
                     let (bytes_in, bytes_out) = (self.client.bytes_in, self.client.bytes_out);
-                    match handshake::secure(self.session, metrics, self.client).await {
+                    let deadline = Instant::now() + self.session.policy.timeouts.tls_handshake;
+                    match handshake::secure(self.session, metrics, self.client, deadline).await {
                         Ok(client) => self.client = client,
                         Err(client) => {
                             let reason = "tls_failed";

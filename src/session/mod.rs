@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   accepted ─ handshake ──────────┬─ login ────────────────┬─ relay (IMAP, POP3) ─────┬─ session.closed
-//!              may this address?   │  the front half speaks │  bytes both ways         │
-//!              implicit TLS        │  gate, dial, back half │                          │
-//!                  │               │      │                 └─ submission (SMTP) ──────┤
+//!              PROXY header        │  the front half speaks │  bytes both ways         │
+//!              may this address?   │  gate, dial, back half │                          │
+//!              implicit TLS        │      │                 └─ submission (SMTP) ──────┤
 //!                  └ refused,      │      └ left, refused,     message by message      │
 //!                    tls.failed    │        timed out ─────────────────────────────────┘
 //! ```
@@ -28,7 +28,7 @@ use crate::observe::{Event, Kind, Observe};
 use crate::policy::{Listener, Policy};
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -58,8 +58,10 @@ pub struct Session {
     pub listener: Arc<Listener>,
     /// Its name in events.
     pub id: SessionId,
-    /// The client's address, an IPv4 one in its own form.
+    /// The client's address, an IPv4 one in its own form. Behind a load balancer: the one in its PROXY header.
     pub client: SocketAddr,
+    /// The load balancer that the connection came through, if its PROXY header named the client.
+    pub proxy: Option<IpAddr>,
     /// What was negotiated, once it was.
     pub tls: Option<TlsFacts>,
     /// Asks the session to say goodbye.
@@ -149,6 +151,7 @@ impl Session {
         event.protocol = Some(self.listener.service);
         event.client_ip = Some(self.client.ip());
         event.client_port = Some(self.client.port());
+        event.proxy_ip = self.proxy;
         event.tls.clone_from(&self.tls);
         event
     }

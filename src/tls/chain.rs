@@ -31,6 +31,8 @@ pub(super) struct Leaf {
     pub(super) not_after: SystemTime,
     /// The bits of the public key.
     pub(super) public_key: Vec<u8>,
+    /// The serial number as it is encoded.
+    pub(super) serial: Vec<u8>,
 }
 
 /// A chain that can be sent.
@@ -74,6 +76,7 @@ pub(super) fn examine(
         not_before: system_time(leaf.validity().not_before),
         not_after: system_time(leaf.validity().not_after),
         public_key: leaf.public_key().subject_public_key.data.to_vec(),
+        serial: leaf.raw_serial().to_vec(),
     };
     Some(Examined { leaf, sent })
 }
@@ -336,7 +339,7 @@ fn contents(der: &[u8]) -> Option<&[u8]> {
     der.get(header..)
 }
 
-fn system_time(time: ASN1Time) -> SystemTime {
+pub(super) fn system_time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moved = if seconds < 0 {

@@ -1,6 +1,7 @@
 //! The files a certificate comes from, and the PEM in them.
 
 use super::finding::ChainFinding;
+use super::staple::{self, StapleFault};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -14,7 +15,8 @@ use zeroize::Zeroizing;
 const LARGEST: u64 = 1024 * 1024;
 
 /// Where a certificate is: its chain (the server's own certificate first, then the intermediates) and its private
-/// key, both PEM. Both may be the same file.
+/// key, both PEM. Both may be the same file. An OCSP response in DER may stand beside them, under the chain's name with
+/// `.ocsp` behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CertificateFiles {
     /// The file with the certificates.
@@ -23,24 +25,26 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// What the two files held at one moment.
+/// What the files held at one moment.
 pub(super) struct Contents {
     pub(super) chain: Result<Zeroizing<Vec<u8>>, ChainFinding>,
     pub(super) key: Result<Zeroizing<Vec<u8>>, ChainFinding>,
     pub(super) key_mode: u32,
+    /// The OCSP response, where there is one.
+    pub(super) staple: Option<Result<Vec<u8>, StapleFault>>,
 }
 
 impl CertificateFiles {
-    /// Reads both files, following symbolic links. This blocks.
+    /// Reads the files, following symbolic links. This blocks.
     pub(super) fn read(&self) -> Contents {
         let (chain, _) = read(&self.chain);
         let (key, key_mode) = read(&self.key);
-        Contents { chain, key, key_mode }
+        Contents { chain, key, key_mode, staple: read_staple(&staple::beside(&self.chain)) }
     }
 }
 
 impl Contents {
-    /// A digest that differs when either file does, or when it can no longer be read: compared instead of times,
+    /// A digest that differs when any file does, or when it can no longer be read: compared instead of times,
     /// which a renewal within one tick of the file system's clock, or a restored backup, leaves alike.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
@@ -50,6 +54,11 @@ impl Contents {
                 Err(finding) => digest.update(Sha256::digest(finding.to_string())),
             }
         }
+        match &self.staple {
+            Some(Ok(bytes)) => digest.update(Sha256::digest(bytes)),
+            Some(Err(fault)) => digest.update(Sha256::digest(fault.to_string())),
+            None => {}
+        }
         digest.finalize().into()
     }
 }
@@ -58,7 +67,7 @@ impl Contents {
 impl Contents {
     pub(super) fn of(chain: &[u8], key: &[u8]) -> Self {
         let bytes = |bytes: &[u8]| Ok(Zeroizing::new(bytes.to_vec()));
-        Self { chain: bytes(chain), key: bytes(key), key_mode: 0o600 }
+        Self { chain: bytes(chain), key: bytes(key), key_mode: 0o600, staple: None }
     }
 }
 
@@ -132,6 +141,15 @@ fn read(path: &Path) -> (Result<Zeroizing<Vec<u8>>, ChainFinding>, u32) {
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
             (Err(ChainFinding::Unreadable { file: path.to_owned(), error: error.to_string(), denied }), 0)
         }
+    }
+}
+
+/// Nothing where there is none: few have one.
+fn read_staple(path: &Path) -> Option<Result<Vec<u8>, StapleFault>> {
+    match try_read(path) {
+        Ok((bytes, _)) => Some(Ok(bytes.to_vec())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(StapleFault::Unreadable(error.to_string()))),
     }
 }
 

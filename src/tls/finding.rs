@@ -1,6 +1,7 @@
 //! What can be wrong with a certificate and its key, each with what to do about it.
 
 use super::name::{self, Name};
+use super::staple::StapleFault;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -71,6 +72,8 @@ pub enum ChainFinding {
     SelfSigned { file: PathBuf, subject: String },
     /// Everybody on the machine can read the key.
     KeyReadable { file: PathBuf, mode: u32 },
+    /// The OCSP response beside the chain is not sent to clients.
+    NotStapled { file: PathBuf, fault: StapleFault },
     /// The gateway's private CA could not issue its certificate.
     PrivateCa { error: String },
 }
@@ -87,7 +90,8 @@ impl ChainFinding {
             | Self::NoNames { .. }
             | Self::WrongName { .. }
             | Self::SelfSigned { .. }
-            | Self::KeyReadable { .. } => Severity::Warning,
+            | Self::KeyReadable { .. }
+            | Self::NotStapled { .. } => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -143,6 +147,7 @@ impl ChainFinding {
             Self::NotForServers { .. } => "not_for_servers",
             Self::SelfSigned { .. } => "self_signed",
             Self::KeyReadable { .. } => "key_readable",
+            Self::NotStapled { .. } => "not_stapled",
             Self::PrivateCa { .. } => "private_ca",
         }
     }
@@ -290,12 +295,15 @@ impl fmt::Display for ChainFinding {
                 "the key in {0} can be read by everybody on this machine (mode {mode:04o}): chmod 0600 {0}",
                 file.display()
             ),
+            Self::NotStapled { file, fault } => {
+                write!(f, "the OCSP response {} is not sent to clients: {fault}", file.display())
+            }
             Self::PrivateCa { error } => f.write_str(error),
         }
     }
 }
 
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     OffsetDateTime::from(time)
         .format(format_description!("[year]-[month]-[day] [hour]:[minute] UTC"))
         .unwrap_or_else(|_| "a date out of range".to_owned())

@@ -5,6 +5,7 @@ use super::files::{self, CertificateFiles, Contents};
 use super::finding::{ChainFinding, Severity};
 use super::name::Name;
 use super::provider;
+use super::staple::{self, Staple};
 use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -21,6 +22,8 @@ pub struct Identity {
     files: Option<CertificateFiles>,
     leaf: Leaf,
     certified: Arc<CertifiedKey>,
+    /// Until when the OCSP response that is sent along is valid, if one is.
+    stapled_until: Option<SystemTime>,
 }
 
 /// What came of reading a pair of files: the identity, where one can be served, and all that is wrong with it.
@@ -61,7 +64,8 @@ impl Identity {
         }
         let identity = match (chain, key) {
             (Some(chain), Some(key)) => Self::assemble(&files.chain, &files.key, chain, key, now, &mut findings)
-                .map(|identity| Arc::new(Self { files: Some(files.clone()), ..identity })),
+                .map(|identity| Self { files: Some(files.clone()), ..identity })
+                .map(|identity| Arc::new(identity.stapled(files, contents, now, &mut findings))),
             (Some(chain), None) => {
                 chain::examine(&files.chain, chain, None, now, &mut findings);
                 None
@@ -104,7 +108,29 @@ impl Identity {
             return None;
         }
         let certified = Arc::new(CertifiedKey::new(examined.sent, signing));
-        Some(Self { files: None, leaf: examined.leaf, certified })
+        Some(Self { files: None, leaf: examined.leaf, certified, stapled_until: None })
+    }
+
+    /// Adds the OCSP response, if there is one and it is fit to be sent.
+    fn stapled(
+        self,
+        files: &CertificateFiles,
+        contents: &Contents,
+        now: SystemTime,
+        findings: &mut Vec<ChainFinding>,
+    ) -> Self {
+        let Some(response) = &contents.staple else { return self };
+        let response = response.as_ref().map_err(Clone::clone);
+        match response.and_then(|response| staple::examine(response, &self.leaf.serial, now)) {
+            Ok(Staple { response, until }) => {
+                let certified = Arc::new(CertifiedKey { ocsp: Some(response), ..CertifiedKey::clone(&self.certified) });
+                Self { certified, stapled_until: Some(until), ..self }
+            }
+            Err(fault) => {
+                findings.push(ChainFinding::NotStapled { file: staple::beside(&files.chain), fault });
+                self
+            }
+        }
     }
 
     /// Names the files it came from; none for the private CA's own.
@@ -154,6 +180,16 @@ impl Identity {
             Ok(age) => age >= life / 3 * 2,
             Err(_) => true,
         }
+    }
+
+    /// Tells until when the OCSP response that is sent along with it is valid; `None` if there is none.
+    pub fn stapled_until(&self) -> Option<SystemTime> {
+        self.stapled_until
+    }
+
+    /// Gives the OCSP response that is sent along with it.
+    pub fn staple(&self) -> Option<&[u8]> {
+        self.certified.ocsp.as_deref()
     }
 
     /// Names the subject as a person would: the first name, else the subject's distinguished name.

@@ -22,6 +22,7 @@ mod hello;
 mod identity;
 mod name;
 mod server;
+mod staple;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -35,6 +36,7 @@ pub use hello::{TooOld, client_hello_version};
 pub use identity::{Checked, Identity, KeyKind};
 pub use name::{InvalidName, Name};
 pub use server::{Alpn, MinVersion, ServerTls, Settings};
+pub use staple::StapleFault;
 pub use watch::{Change, SETTLING, Source, Watched};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

@@ -100,6 +100,48 @@ pub(super) fn identity(leaf: &Leaf) -> Arc<Identity> {
     Arc::new(identity.unwrap_or_else(|| panic!("{findings:?}")))
 }
 
+/// What a CA says of a certificate when it is asked (RFC 6960), but for the signature. `status` is a tag: 0x80 good, 0xa1
+/// revoked, 0x82 unknown.
+pub(super) fn ocsp_response(serial: &[u8], status: u8, this: SystemTime, next: Option<SystemTime>) -> Vec<u8> {
+    let revoked_at = if status == 0xa1 { generalized_time(this) } else { Vec::new() };
+    let hash = der(0x30, &[&[6, 5, 0x2b, 0x0e, 3, 2, 0x1a], &[5, 0]]);
+    let certificate = der(0x30, &[&hash, &der(4, &[&[1; 20]]), &der(4, &[&[2; 20]]), &der(2, &[serial])]);
+    let next = next.map(|next| der(0xa0, &[&generalized_time(next)])).unwrap_or_default();
+    let single = der(0x30, &[&certificate, &der(status, &[&revoked_at]), &generalized_time(this), &next]);
+    let responder = der(0xa2, &[&der(4, &[&[3; 20]])]);
+    let data = der(0x30, &[&responder, &generalized_time(this), &der(0x30, &[&single])]);
+    let algorithm = der(0x30, &[&[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
+    let basic = der(0x30, &[&data, &algorithm, &der(3, &[&[0, 1, 2, 3]])]);
+    let bytes = der(0x30, &[&[6, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1], &der(4, &[&basic])]);
+    der(0x30, &[&[0x0a, 1, 0], &der(0xa0, &[&bytes])])
+}
+
+fn generalized_time(time: SystemTime) -> Vec<u8> {
+    let format = time::macros::format_description!("[year][month][day][hour][minute][second]Z");
+    der(0x18, &[OffsetDateTime::from(time).format(format).expect("a date").as_bytes()])
+}
+
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = match u8::try_from(content.len()) {
+        Ok(length @ 0..=127) => vec![length],
+        Ok(length) => vec![0x81, length],
+        Err(_) => [&[0x82][..], &u16::try_from(content.len()).expect("short").to_be_bytes()].concat(),
+    };
+    [&[tag][..], &length, &content].concat()
+}
+
+impl Leaf {
+    /// Its serial number, as it is encoded.
+    pub(super) fn serial(&self) -> Vec<u8> {
+        use rustls::pki_types::pem::PemObject;
+        use x509_parser::prelude::FromDer;
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
+        let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(&der).expect("X.509");
+        certificate.raw_serial().to_vec()
+    }
+}
+
 /// A directory of the moment with one pair of files.
 pub(super) struct Folder(tempfile::TempDir);
 

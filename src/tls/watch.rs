@@ -25,7 +25,8 @@ pub enum Source {
 /// What a look at the sources found new.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A certificate took the place of another, or the files of one that was refused are in order again.
+    /// A certificate took the place of another, its OCSP response did, or the files of one that was refused are in order
+    /// again.
     Loaded {
         /// The certificate: its files, names and dates.
         identity: Arc<Identity>,
@@ -150,7 +151,10 @@ impl Watch {
             Source::Files(files) => {
                 let contents = files.read();
                 let digest = Some(contents.digest());
-                if self.seen == digest && !asked && !matches!(self.state, State::Waiting(_)) {
+                // Looked at once: what is wrong with the pair too is told then, and not at every poll.
+                let is_over = |until| until <= now && self.state == State::Good;
+                let staple_is_over = self.serving.stapled_until().is_some_and(is_over);
+                if self.seen == digest && !asked && !staple_is_over && !matches!(self.state, State::Waiting(_)) {
                     return None;
                 }
                 self.seen = digest;
@@ -172,7 +176,8 @@ impl Watch {
     fn load(&mut self, identity: Arc<Identity>, warnings: Vec<ChainFinding>) -> Option<Change> {
         let before = std::mem::replace(&mut self.state, State::Good);
         // A comment in the file changed, or nothing but its bytes' order: no news.
-        if before == State::Good && identity.chain() == self.serving.chain() {
+        let same = identity.chain() == self.serving.chain() && identity.staple() == self.serving.staple();
+        if before == State::Good && same {
             return None;
         }
         self.serving = Arc::clone(&identity);

@@ -101,6 +101,11 @@ impl Setup {
         section.extend(new);
     }
 
+    /// Gives the first listener other keys of its own.
+    pub(crate) fn set_listener(&mut self, more: &str) {
+        more.clone_into(&mut self.listeners.first_mut().expect("a listener").3);
+    }
+
     fn yaml(&self) -> String {
         let mut text = format!("hostname: {HOSTNAME}\nstate_dir: {}\nlisteners:\n", state_dir().display());
         let mut address = u32::from(self.base);

@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod live;
 mod mail;
+mod proxy_protocol;
 mod secrets;
 mod submission;
 mod talk;

@@ -48,9 +48,19 @@ impl Gatepost {
     ///
     /// The first is for `mail.example.net` and the address, the second for `second.example.net`.
     pub fn start_with(backend: Backend, more: &str, keys: &[&str]) -> Self {
+        Self::begin(backend, "", more, keys)
+    }
+
+    /// Starts one that takes a PROXY header from `load_balancer` on every listener.
+    pub fn start_behind(load_balancer: Ipv4Addr, backend: Backend) -> Self {
+        Self::begin(backend, &format!(", proxy_protocol: [\"{load_balancer}\"]"), "", &["ecdsa"])
+    }
+
+    fn begin(backend: Backend, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
         let (address, directory) = (own_address(), directory("gatepost"));
         make_certificates(&directory, address, keys);
-        write(&directory.join("gatepost.yaml"), configuration(&directory, address, backend, keys, more));
+        let text = configuration(&directory, address, backend, of_listeners, keys);
+        write(&directory.join("gatepost.yaml"), text + more);
         let configuration = directory.join("gatepost.yaml");
         let kept = Kept::start(
             env!("CARGO_BIN_EXE_gatepost"),
@@ -150,7 +160,7 @@ impl Gatepost {
 }
 
 /// The listeners are the defaults of the program, at this gateway's address, and the two STARTTLS ports for reading mail.
-fn configuration(directory: &Path, address: Ipv4Addr, backend: Backend, keys: &[&str], more: &str) -> String {
+fn configuration(directory: &Path, address: Ipv4Addr, backend: Backend, of_listeners: &str, keys: &[&str]) -> String {
     let at = directory.display();
     let mut text = format!(
         "hostname: mail.example.net\n\
@@ -173,14 +183,16 @@ fn configuration(directory: &Path, address: Ipv4Addr, backend: Backend, keys: &[
         ("submission", 587, "submission", "starttls", backend.smtp),
     ] {
         if server.is_some() {
-            text += &format!("  {name}: {{ address: \"{address}:{port}\", protocol: {protocol}, tls: {tls} }}\n");
+            text += &format!(
+                "  {name}: {{ address: \"{address}:{port}\", protocol: {protocol}, tls: {tls}{of_listeners} }}\n"
+            );
         }
     }
     text += "tls:\n  certificates:\n";
     for index in 0..keys.len() {
         text += &format!("    - {{ chain: {at}/chain{index}.pem, key: {at}/key{index}.pem }}\n");
     }
-    text + more
+    text
 }
 
 /// An authority and certificates by the hand of openssl, so that nothing of the gateway's own stands on both sides.

@@ -4,10 +4,10 @@ use super::super::finding::quoted;
 use super::super::nearest::nearest;
 use super::super::report::{Report, Spot};
 use super::super::sections::{self, File};
-use super::super::value::Named;
+use super::super::value::{ListEntry, Named};
 use super::backends::{Backends, is_label};
 use super::files::Reader;
-use crate::policy::access::{Access, Purpose};
+use crate::policy::access::{Access, AddressSet, Purpose};
 use crate::policy::{Backend, Listener};
 use crate::proto::{Service, TlsRule};
 use std::net::SocketAddr;
@@ -93,8 +93,10 @@ impl Maker<'_> {
             allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
             deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
         };
+        let proxy_protocol = load_balancers(&section.proxy_protocol, &spot.key("proxy_protocol"), report);
         let listener = service.zip(backend).map(|(service, backend)| {
-            Arc::new(Listener { name: name.to_owned(), addresses: addresses.clone(), service, tls, backend, access })
+            let (name, addresses) = (name.to_owned(), addresses.clone());
+            Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol })
         });
         Built { spot: spot.clone(), addresses, listener }
     }
@@ -170,6 +172,24 @@ impl Maker<'_> {
             report.error(spot, format_args!("there is no backend {}: {cure}", quoted(name)));
         }
     }
+}
+
+/// Whose PROXY header is believed.
+fn load_balancers(entries: &[ListEntry], spot: &Spot, report: &mut Report) -> AddressSet {
+    let networks = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
+        ListEntry::Network(network) => {
+            if network.prefix_len() == 0 {
+                let message = "whoever connects may call any address theirs, and have another banned: write the load balancers' addresses";
+                report.warning(&spot.item(index), message);
+            }
+            Some(*network)
+        }
+        ListEntry::File(_) => {
+            report.error(&spot.item(index), "a file cannot stand here: write the networks");
+            None
+        }
+    });
+    networks.collect()
 }
 
 /// The service by its word; `None` for what is not built.

@@ -71,7 +71,8 @@ pub(crate) struct Listener {
     pub(crate) allow: Vec<ListEntry>,
     /// Who may not; looked at first.
     pub(crate) deny: Vec<ListEntry>,
-    /// Load balancers whose PROXY header is required. Not in this version.
+    /// Networks of load balancers: what comes from there must begin with a PROXY header (v1 or v2), and the client's address
+    /// in it is believed. Others are ordinary clients.
     pub(crate) proxy_protocol: Vec<ListEntry>,
     /// Webmail hosts that are believed about the end user's address. Not in this version.
     pub(crate) trusted_clients: Vec<ListEntry>,
@@ -212,7 +213,7 @@ pub(crate) struct Tls {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Certificate {
-    /// PEM: the server's certificate first, then what signed it.
+    /// PEM: the server's certificate first, then what signed it. An OCSP response may lie beside it: the same name with `.ocsp`.
     pub(crate) chain: Option<PathBuf>,
     /// PEM: its private key.
     pub(crate) key: Option<PathBuf>,

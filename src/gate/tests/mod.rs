@@ -5,7 +5,7 @@ mod customers;
 
 use super::*;
 use crate::observe::{Event, Kind};
-use crate::policy::access::{Access, AccessList, parse_network};
+use crate::policy::access::{Access, AccessList, AddressSet, parse_network};
 use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
 use crate::proto::{Mechanisms, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
@@ -160,6 +160,7 @@ fn policy() -> Policy {
             allow: None,
             deny: Some(AccessList::new(parse_network("198.18.0.0/15").into_iter().collect(), Vec::new())),
         },
+        proxy_protocol: AddressSet::default(),
     };
     Policy {
         hostname: "mail.example.net".into(),

@@ -1,4 +1,4 @@
-use super::super::testing::{Authority, DAY, Folder, Leaf};
+use super::super::testing::{Authority, DAY, Folder, Leaf, ocsp_response};
 use super::super::{KeyKind, Settings};
 use super::*;
 
@@ -122,6 +122,52 @@ fn one_broken_pair_does_not_keep_another_from_being_renewed() {
     let served = tls.certificates();
     let kinds: Vec<KeyKind> = served.identities().iter().map(|identity| identity.key_kind()).collect();
     assert_eq!(kinds, [KeyKind::Rsa, KeyKind::Ecdsa], "both, in their order");
+}
+
+#[test]
+fn an_ocsp_response_comes_goes_and_ends_with_its_time() {
+    let mut scene = Scene::new();
+    let leaf = scene.ca.leaf(&["mail.example.net"]);
+    scene.put(&leaf);
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    let beside = scene.folder.path().join("chain.pem.ocsp");
+    let response = |scene: &Scene, until| ocsp_response(&leaf.serial(), 0x80, scene.now - DAY, Some(scene.now + until));
+    let stapled = |scene: &Scene| scene.tls.certificates().identities()[0].staple().map(<[u8]>::to_vec);
+
+    let first = response(&scene, 2 * DAY);
+    std::fs::write(&beside, &first).expect("writes");
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    assert_eq!(scene.poll(), [""; 0]);
+    assert_eq!(stapled(&scene), Some(first));
+    let second = response(&scene, 4 * DAY);
+    std::fs::write(&beside, &second).expect("writes");
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    assert_eq!(stapled(&scene), Some(second));
+
+    // Nothing is written any more, and its time passes.
+    scene.now += 3 * DAY;
+    assert_eq!(scene.poll(), [""; 0]);
+    scene.now += DAY;
+    let changes = scene.watched.poll(&scene.tls, scene.now);
+    let [Change::Loaded { warnings, .. }] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!(codes(warnings), "not_stapled");
+    assert_eq!(stapled(&scene), None);
+    assert_eq!(scene.poll(), [""; 0]);
+
+    let third = response(&scene, 4 * DAY);
+    std::fs::write(&beside, &third).expect("writes");
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    assert_eq!(stapled(&scene), Some(third));
+    std::fs::remove_file(&beside).expect("removes");
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    assert_eq!(stapled(&scene), None);
+
+    // Certificate and response end on the same day: that is said once, not at every look.
+    std::fs::write(&beside, response(&scene, 90 * DAY)).expect("writes");
+    assert_eq!(scene.poll(), ["loaded mail.example.net"]);
+    scene.now += 91 * DAY;
+    assert_eq!(scene.poll(), ["refused expired not_stapled"]);
+    assert_eq!(scene.poll(), [""; 0]);
 }
 
 #[test]
