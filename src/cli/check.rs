@@ -21,7 +21,7 @@ pub(crate) struct CheckArguments {
 
 /// Checks a configuration.
 pub(super) fn check(arguments: &CheckArguments) -> u8 {
-    let (policy, warnings) = match arguments.source.load() {
+    let (policy, warnings) = match arguments.source.load(None) {
         Ok(loaded) => loaded,
         Err(findings) => {
             print_findings(&findings);

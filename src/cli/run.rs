@@ -6,12 +6,12 @@ use super::{FAILED, FINE, REFUSED, say};
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
 use crate::server::{self, Bound};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 
 /// Runs the gateway until it is told to end.
 pub(super) fn run(arguments: SourceArguments) -> u8 {
-    let (policy, warnings) = match arguments.load() {
+    // Before anything secret is read. Where it fails the log says so, once there is one.
+    let _ = privileges::forbid_dumps();
+    let (policy, warnings) = match arguments.load(None) {
         Ok(loaded) => loaded,
         Err(findings) => {
             match hint_without_file(&arguments) {
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     }
 }
 
-/// From here on as `runtime.user`.
+/// From here on as `runtime.user`, in the sandbox.
 fn begin(
     policy: Policy,
     bound: Bound,
@@ -60,23 +60,13 @@ fn begin(
     descriptors: u64,
     arguments: SourceArguments,
 ) -> anyhow::Result<()> {
-    own_folder(&policy.state_dir, 0o700, identity)
-        .map_err(|error| anyhow::anyhow!("state_dir {}: {error}", policy.state_dir.display()))?;
-    if let Some(folder) = policy.admin.socket.as_deref().and_then(Path::parent)
-        && let Err(error) = own_folder(folder, 0o755, identity)
-    {
-        say(format_args!("admin.socket: the folder {} cannot be made: {error}", folder.display()));
-    }
-    if let Some(identity) = identity {
-        identity.assume()?;
-    }
+    let workers = workers(&policy);
+    let sandbox = server::confine(&policy, identity)?;
     let (observe, guard) = crate::observe::init(&policy.log).map_err(|error| match &policy.log.auth_log {
         Some(path) => anyhow::anyhow!("log.auth_log {}: {error}", path.display()),
         None => error.into(),
     })?;
-    if let Some(identity) = identity {
-        tracing::info!("running as {identity}");
-    }
+    sandbox.say();
     if let Some(file) = arguments.file()
         && let Err(error) = std::fs::File::open(file)
     {
@@ -86,11 +76,11 @@ fn begin(
         );
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if policy.runtime.workers > 0 {
-        builder.worker_threads(policy.runtime.workers);
-    }
-    let runtime = builder.enable_all().build()?;
-    let serving = Serving { policy, bound, observe, descriptors, source: Box::new(move || arguments.load()) };
+    let runtime = builder.worker_threads(workers).enable_all().build()?;
+    let reach = sandbox.reach();
+    let source = Box::new(move || arguments.load(reach.clone()));
+    let serving = Serving { policy, bound, observe, descriptors, source };
+    runtime.spawn(sandbox.watch());
     let result = runtime.block_on(serving.until_told_to_end(|| ()));
     // Sessions that would not end do not keep the process; the log is written to its end.
     runtime.shutdown_background();
@@ -98,15 +88,10 @@ fn begin(
     result
 }
 
-/// Makes a folder, and gives it to whom we become.
-fn own_folder(path: &Path, mode: u32, identity: Option<&Identity>) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// How many threads serve. Asked before the sandbox closes: a container's share of the processors stands in files.
+fn workers(policy: &Policy) -> usize {
+    match policy.runtime.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
     }
-    // The folders above are not ours alone: whom we become must get through them.
-    if let Some(above) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
-    }
-    std::fs::DirBuilder::new().mode(mode).create(path)?;
-    identity.map_or(Ok(()), |identity| identity.own(path))
 }

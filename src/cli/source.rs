@@ -2,10 +2,11 @@
 
 use super::say;
 use crate::config::{self, Environment, Finding, Given};
-use crate::policy::Policy;
+use crate::policy::{Policy, Reach};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file that is read when none is named.
 pub(super) const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
@@ -47,8 +48,9 @@ impl SourceArguments {
         file.or((!needs_none).then_some(Path::new(DEFAULT)))
     }
 
-    /// Reads the configuration.
-    pub(crate) fn load(&self) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+    /// Reads the configuration; in a sandbox, what is in its reach.
+    pub(crate) fn load(&self, reach: Option<Arc<Reach>>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+        let environment = Environment::of_process().within(reach);
         let given = Given {
             backend: self.backend.clone(),
             hostname: self.hostname.clone(),
@@ -59,8 +61,8 @@ impl SourceArguments {
             port_offset: self.port_offset,
         };
         match self.file() {
-            Some(file) => config::load_with(file, &Environment::of_process(), &given),
-            None => config::without_file(&given),
+            Some(file) => config::load_with(file, &environment, &given),
+            None => config::without_file(&given, &environment),
         }
     }
 }

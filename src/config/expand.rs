@@ -5,13 +5,19 @@
 use super::finding::quoted;
 use super::reader::Fault;
 use super::tree::{Node, Scalar};
+use crate::policy::Reach;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The variables a configuration may name.
+/// The variables a configuration may name, and the files.
 #[derive(Debug, Clone, Default)]
-pub struct Environment(HashMap<String, String>);
+pub struct Environment {
+    variables: HashMap<String, String>,
+    /// What a sandbox leaves; `None`: everything.
+    reach: Option<Arc<Reach>>,
+}
 
 impl Environment {
     /// The variables of this process. One that is not UTF-8 counts as not set.
@@ -20,11 +26,33 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
+
+    /// The same for a process in its sandbox: a file that it cannot reach is told as what it is, for "Permission
+    /// denied" would send the operator to the file's mode.
+    #[must_use]
+    pub fn within(mut self, reach: Option<Arc<Reach>>) -> Self {
+        self.reach = reach;
+        self
+    }
+
+    /// Says why a file cannot be read that lies outside the sandbox.
+    pub(super) fn why_out_of_reach(&self, file: &Path) -> Option<String> {
+        self.reach.as_ref().filter(|reach| !reach.reads(file)).map(|_| NEEDS_RESTART.to_owned())
+    }
+
+    /// What a sandbox leaves; `None`: everything.
+    pub(super) fn reach(&self) -> Option<&Reach> {
+        self.reach.as_deref()
+    }
 }
+
+/// Said of a path that a reload names and the running process cannot reach.
+pub(super) const NEEDS_RESTART: &str =
+    "needs a restart: the running gateway's sandbox ends before it (runtime.sandbox)";
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), reach: None }
     }
 }
 
@@ -38,27 +66,34 @@ pub(super) struct Surroundings<'a> {
     pub(super) directory: &'a Path,
 }
 
-/// Expands every scalar of a tree. What cannot be expanded is reported with its path and taken out.
-pub(super) fn expand(tree: &mut Node, around: Surroundings<'_>) -> Vec<Fault> {
+/// Expands every scalar of a tree. What cannot be expanded is reported with its path and taken out. `files` gets the
+/// files that values were read from.
+pub(super) fn expand(tree: &mut Node, around: Surroundings<'_>, files: &mut Vec<PathBuf>) -> Vec<Fault> {
     let mut faults = Vec::new();
-    expand_below(tree, around, &mut Vec::new(), &mut faults);
+    expand_below(tree, around, &mut Vec::new(), &mut faults, files);
     for fault in &faults {
         tree.prune(&fault.path);
     }
     faults
 }
 
-fn expand_below(node: &mut Node, around: Surroundings<'_>, path: &mut Vec<usize>, faults: &mut Vec<Fault>) {
+fn expand_below(
+    node: &mut Node,
+    around: Surroundings<'_>,
+    path: &mut Vec<usize>,
+    faults: &mut Vec<Fault>,
+    files: &mut Vec<PathBuf>,
+) {
     match node {
         Node::Null => {}
-        Node::Scalar(scalar) => match expanded(&scalar.text, around) {
+        Node::Scalar(scalar) => match expanded(&scalar.text, around, files) {
             Ok(text) => scalar.text = text,
             Err(message) => faults.push(Fault { path: path.clone(), ..Fault::new(message) }),
         },
         Node::List(items) | Node::Map(items) => {
             for item in items {
                 path.push(item.position);
-                expand_below(&mut item.value, around, path, faults);
+                expand_below(&mut item.value, around, path, faults, files);
                 path.pop();
             }
         }
@@ -66,7 +101,7 @@ fn expand_below(node: &mut Node, around: Surroundings<'_>, path: &mut Vec<usize>
 }
 
 /// One value with everything in it expanded; what comes in is not expanded again.
-fn expanded(text: &str, around: Surroundings<'_>) -> Result<String, String> {
+fn expanded(text: &str, around: Surroundings<'_>, files: &mut Vec<PathBuf>) -> Result<String, String> {
     let (mut done, mut rest) = (String::new(), text);
     while let Some(at) = rest.find('$') {
         done.push_str(&rest[..at]);
@@ -76,7 +111,7 @@ fn expanded(text: &str, around: Surroundings<'_>) -> Result<String, String> {
             rest = behind;
         } else if let Some(inside) = rest.strip_prefix('{') {
             let end = inside.find('}').ok_or_else(|| format!("{} has `${{` without `}}`", quoted(text)))?;
-            done.push_str(&value(&inside[..end], around)?);
+            done.push_str(&value(&inside[..end], around, files)?);
             rest = &inside[end + 1..];
         } else {
             return Err(format!(
@@ -89,10 +124,15 @@ fn expanded(text: &str, around: Surroundings<'_>) -> Result<String, String> {
     Ok(done)
 }
 
-fn value(inside: &str, around: Surroundings<'_>) -> Result<String, String> {
+fn value(inside: &str, around: Surroundings<'_>, files: &mut Vec<PathBuf>) -> Result<String, String> {
     if let Some(path) = inside.strip_prefix("file:") {
-        return content(&around.directory.join(path))
-            .map_err(|why| format!("${{{inside}}}: the file cannot be read: {why}"));
+        let path = around.directory.join(path);
+        let read = match around.environment.why_out_of_reach(&path) {
+            Some(why) => Err(why),
+            None => content(&path),
+        };
+        files.push(path);
+        return read.map_err(|why| format!("${{{inside}}}: the file cannot be read: {why}"));
     }
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -105,7 +145,7 @@ fn value(inside: &str, around: Surroundings<'_>) -> Result<String, String> {
             quoted(&format!("${{{inside}}}"))
         ));
     }
-    match (around.environment.0.get(name), default) {
+    match (around.environment.variables.get(name), default) {
         // As in a shell, `:-` stands in for a variable that is empty, too.
         (Some(set), None) => Ok(set.clone()),
         (Some(set), Some(_)) if !set.is_empty() => Ok(set.clone()),
@@ -173,7 +213,7 @@ mod tests {
             ("5$", Err("means nothing")),
         ];
         for (text, expected) in cases {
-            match (expanded(text, around), expected) {
+            match (expanded(text, around, &mut Vec::new()), expected) {
                 (Ok(got), Ok(wanted)) => assert_eq!(got, wanted, "{text}"),
                 (Err(got), Err(wanted)) => assert!(got.contains(wanted), "{text}: {got}"),
                 (got, _) => panic!("{text}: {got:?}"),

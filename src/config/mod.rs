@@ -54,13 +54,17 @@ pub fn load_with(
     given: &Given,
 ) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     let name = path.display().to_string();
+    if let Some(why) = environment.why_out_of_reach(path) {
+        return Err(vec![Finding { severity: Severity::Error, place: None, message: format!("{name} {why}") }]);
+    }
     let text = syntax::read(path, &name).map_err(|finding| vec![finding])?;
     let whole = syntax::parse(&text, &name).map_err(|finding| vec![finding])?;
     let around = Surroundings { environment, directory: path.parent().unwrap_or(Path::new("")) };
 
     let mut tree = whole.clone();
     let mut faults = report::duplicates(&mut tree);
-    faults.extend(expand::expand(&mut tree, around));
+    let mut sources = vec![path.to_owned()];
+    faults.extend(expand::expand(&mut tree, around, &mut sources));
     let (mut file, unread): (File, _) = reader::read(&mut tree);
     faults.extend(unread);
     faults.truncate(reader::MOST_FAULTS);
@@ -72,7 +76,9 @@ pub fn load_with(
     }
     given.apply(&mut file, &mut report);
     given.report_unused(&mut report);
-    conclude(&file, around, report)
+    let (mut policy, findings) = conclude(&file, around, report)?;
+    policy.sources = sources;
+    Ok((policy, findings))
 }
 
 /// Where a file puts the admin socket, whatever else is wrong with the file: the gateway it was last good for still
@@ -82,7 +88,7 @@ pub fn admin_socket(path: &Path, environment: &Environment) -> Option<PathBuf> {
     let mut tree = syntax::parse(&text, "").ok()?;
     report::duplicates(&mut tree);
     let directory = path.parent().unwrap_or(Path::new(""));
-    expand::expand(&mut tree, Surroundings { environment, directory });
+    expand::expand(&mut tree, Surroundings { environment, directory }, &mut Vec::new());
     let (file, _): (File, _) = reader::read(&mut tree);
     file.admin.socket.map(|socket| directory.join(socket))
 }

@@ -41,7 +41,7 @@ const PORT_OFFSET: &str = "--port-offset (GATEPOST_PORT_OFFSET)";
 ///
 /// # Errors
 /// All findings; at least one is an error.
-pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+pub fn without_file(given: &Given, environment: &Environment) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     let (mut file, mut report) = (File::default(), Report::default());
     let spot = Spot::top("backends");
     report.given(&spot, BACKEND);
@@ -85,7 +85,7 @@ pub fn without_file(given: &Given) -> Result<(Policy, Vec<Finding>), Vec<Finding
     if report.has_errors() {
         return Err(report.finish());
     }
-    let around = Surroundings { environment: &Environment::default(), directory: Path::new("") };
+    let around = Surroundings { environment, directory: Path::new("") };
     super::conclude(&file, around, report)
 }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     fn refused(given: &Given) -> String {
-        let findings = without_file(given).expect_err("refused");
+        let findings = without_file(given, &Environment::default()).expect_err("refused");
         findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
@@ -186,7 +186,7 @@ mod tests {
             ("old.example.net", "old.example.net:143"),
             ("[2001:db8::5]", "[2001:db8::5]:143"),
         ] {
-            let (policy, findings) = without_file(&given(backend)).expect(backend);
+            let (policy, findings) = without_file(&given(backend), &Environment::default()).expect(backend);
             assert_eq!(findings, []);
             let doors: Vec<_> = policy
                 .listeners
@@ -213,7 +213,7 @@ mod tests {
             port_offset: Some(10_000),
             ..given("10.0.0.5")
         };
-        let (policy, _) = without_file(&given).expect("good");
+        let (policy, _) = without_file(&given, &Environment::default()).expect("good");
         let ports: Vec<u16> = policy.listeners.iter().map(|listener| listener.addresses[0].port()).collect();
         assert_eq!(ports, [10_993, 10_995, 10_465, 10_587]);
         assert_eq!(policy.admin.address, None);
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn without_a_hostname_the_machine_s_own_is_taken_with_a_warning() {
-        match without_file(&Given { hostname: None, ..given("10.0.0.5") }) {
+        match without_file(&Given { hostname: None, ..given("10.0.0.5") }, &Environment::default()) {
             Ok((_, findings)) => assert!(findings[0].to_string().contains("warning: --hostname"), "{findings:?}"),
             // A machine may have a name that is none.
             Err(findings) => assert!(findings.iter().any(|f| f.to_string().contains("--hostname")), "{findings:?}"),

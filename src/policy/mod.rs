@@ -5,11 +5,13 @@
 
 pub mod access;
 pub mod rate;
+mod reach;
 
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
 use rate::Rate;
+pub use reach::{LogPlace, LoneFile, Reach};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ pub struct Policy {
     pub admin: Admin,
     /// The process.
     pub runtime: Runtime,
+    /// Files that values were read from: the configuration's own, and each `${file:PATH}` in it.
+    pub sources: Vec<PathBuf>,
 }
 
 /// One listener of the configuration, perhaps on several addresses.
@@ -226,6 +230,8 @@ pub struct Runtime {
     pub workers: usize,
     /// How long a drain waits for sessions to end.
     pub drain_timeout: Duration,
+    /// Whether the process gives up, at start, what it will not need.
+    pub sandbox: bool,
 }
 
 impl Policy {

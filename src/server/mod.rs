@@ -1,7 +1,8 @@
 //! The process: doors that accept, the registry of sessions, reload and drain.
 //!
-//! The order at start is bind, drop privileges, then everything else ([`bind`], [`privileges`], [`Server::start`]):
-//! certificates and lists are read as the user that will reread them, so that the first renewal cannot be the first failure.
+//! The order at start is bind, drop privileges, close the sandbox, then everything else ([`bind`], [`confine`],
+//! [`Server::start`]): certificates and lists are read as the user, and in the sandbox, that will reread them, so that the
+//! first renewal cannot be the first failure.
 
 pub mod bind;
 mod certificates;
@@ -9,10 +10,12 @@ mod listener;
 pub mod privileges;
 mod registry;
 mod reload;
+mod sandbox;
 
 pub use bind::{BindError, Bound};
 pub use certificates::{CertificateError, Keeper};
 pub use registry::Registry;
+pub use sandbox::{ConfineError, Sandbox, confine};
 
 use crate::backend::Backends;
 use crate::gate::Gate;

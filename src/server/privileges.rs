@@ -1,4 +1,4 @@
-//! What the process may have and may do: descriptors raised, root dropped.
+//! What the process may have and may do: descriptors raised, dumps forbidden, root dropped.
 
 use crate::policy::Runtime;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,6 +16,16 @@ pub fn raise_descriptors() -> u64 {
         // Every Unix has had at least these.
         Err(_) => 256,
     }
+}
+
+/// Keeps the process's memory, in which passwords pass, out of core dumps and from other processes of the same user:
+/// no core file, no handler that is sent one, no `ptrace`, no `/proc/PID/mem`.
+///
+/// # Errors
+/// The system's.
+pub fn forbid_dumps() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
 }
 
 /// Why privileges could not be dropped.

@@ -166,6 +166,7 @@ fn wants_restart(old: &Policy, new: &Policy) -> Vec<&'static str> {
         (old.admin != new.admin, "admin"),
         (old.runtime.user != new.runtime.user || old.runtime.group != new.runtime.group, "runtime.user"),
         (old.runtime.workers != new.runtime.workers, "runtime.workers"),
+        (old.runtime.sandbox != new.runtime.sandbox, "runtime.sandbox"),
         (old.log.format != new.log.format, "log.format"),
         (old.log.auth_log != new.log.auth_log, "log.auth_log"),
     ];

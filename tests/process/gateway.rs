@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 use tempfile::TempDir;
@@ -202,8 +202,14 @@ impl Gateway {
     /// Waits for its end, and gives the exit code.
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {
+        self.status().code()
+    }
+
+    /// Waits for its end, and says how it came.
+    #[track_caller]
+    pub fn status(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        until("the gateway to end", || child.try_wait().expect("our child")).code()
+        until("the gateway to end", || child.try_wait().expect("our child"))
     }
 
     /// SIGTERM, and its end with success.

@@ -18,6 +18,7 @@ mod ending;
 mod listening;
 mod logs;
 mod reloading;
+mod sandbox;
 mod starting;
 mod users;
 mod without_file;

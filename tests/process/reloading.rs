@@ -209,7 +209,7 @@ fn a_list_is_read_again_by_itself_and_the_last_good_one_stays() {
 }
 
 /// A small authority that issues for one key.
-struct Authority<'a> {
+pub struct Authority<'a> {
     folder: &'a Folder,
     root: CertifiedIssuer<'static, KeyPair>,
     key: KeyPair,
@@ -217,7 +217,7 @@ struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     /// Writes `ca.pem` and `key.pem`.
-    fn new(folder: &'a Folder) -> Self {
+    pub fn new(folder: &'a Folder) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Test");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -229,17 +229,22 @@ impl<'a> Authority<'a> {
     }
 
     /// Puts a certificate that is good until the end of that year in the place of the one before, whole at once.
-    fn issue(&self, until: i32) {
+    pub fn issue(&self, until: i32) {
+        self.issue_as("chain.pem", until);
+    }
+
+    /// The same under another name.
+    pub fn issue_as(&self, name: &str, until: i32) {
         let mut params = CertificateParams::new([NAME.to_owned()]).expect("a name");
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 12, 31));
         let chain = params.signed_by(&self.key, &self.root).expect("signs").pem();
         let new = self.folder.write("new.pem", chain);
-        std::fs::rename(new, self.folder.at("chain.pem")).expect("renamed");
+        std::fs::rename(new, self.folder.at(name)).expect("renamed");
     }
 }
 
 /// Until when the certificate is good that is served.
-fn last_day(gateway: &Gateway) -> String {
+pub fn last_day(gateway: &Gateway) -> String {
     let mut shown = Command::new("sh");
     shown.args(["-c", "openssl s_client -connect \"$0\" 2>&1 | openssl x509 -noout -enddate"]);
     shown.arg(gateway.address("imaps").to_string());

@@ -8,7 +8,7 @@ use nix::unistd::{Group, User, chown};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-fn nobody() -> User {
+pub fn nobody() -> User {
     User::from_name("nobody").expect("a user database").expect("a user `nobody`")
 }
 

@@ -1,8 +1,10 @@
 //! Files that the configuration names: where they are, and whether the user we become can read them.
 
+use super::super::expand::{NEEDS_RESTART, Surroundings};
 use super::super::finding::Place;
 use super::super::report::{Report, Spot};
 use super::super::value::{ListEntry, io_words};
+use crate::policy::Reach;
 use crate::policy::access::{AccessList, AddressSet, ListError, ListFile, Purpose};
 use nix::unistd::{self, Gid, Group, Uid, User};
 use std::ffi::CString;
@@ -14,25 +16,40 @@ use std::sync::Arc;
 /// Looks at files as the user who will read them.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    directory: &'a Path,
+    around: Surroundings<'a>,
     /// Whom we become, with all groups; `None`: we stay who we are.
     becomes: Option<(User, Vec<Gid>)>,
 }
 
 impl<'a> Reader<'a> {
-    /// Relative paths begin at `directory`. `user`: `runtime.user`.
-    pub(super) fn new(directory: &'a Path, name: Option<&str>) -> Self {
+    /// Relative paths begin at the directory of `around`. `user`: `runtime.user`.
+    pub(super) fn new(around: Surroundings<'a>, name: Option<&str>) -> Self {
         let becomes = name.and_then(user).map(|user| {
             let all = CString::new(user.name.as_str()).ok().and_then(|name| unistd::getgrouplist(&name, user.gid).ok());
             let groups = all.unwrap_or_else(|| vec![user.gid]);
             (user, groups)
         });
-        Self { directory, becomes }
+        Self { around, becomes }
     }
 
     /// Where a path leads.
     pub(super) fn path(&self, path: &Path) -> PathBuf {
-        self.directory.join(path)
+        self.around.directory.join(path)
+    }
+
+    /// The path of what is written as long as the process runs: one outside the sandbox goes into the report.
+    pub(super) fn writable(
+        &self,
+        spot: &Spot,
+        written: &Path,
+        within: impl Fn(&Reach, &Path) -> bool,
+        report: &mut Report,
+    ) -> PathBuf {
+        let path = self.path(written);
+        if self.around.environment.reach().is_some_and(|reach| !within(reach, &path)) {
+            report.error(spot, format_args!("`{}` {NEEDS_RESTART}", written.display()));
+        }
+        path
     }
 
     /// The path of a file that can be read; what is wrong with it goes into the report.
@@ -97,6 +114,9 @@ impl<'a> Reader<'a> {
     }
 
     fn why_unreadable(&self, path: &Path) -> Option<String> {
+        if let Some(why) = self.around.environment.why_out_of_reach(path) {
+            return Some(why);
+        }
         // Looked at before opening: opening a pipe would wait for its writer.
         let look = || -> std::io::Result<bool> {
             let is_file = fs::metadata(path)?.is_file();

@@ -13,14 +13,14 @@ use super::finding::quoted;
 use super::report::{Report, Spot};
 use super::sections::{self, BareNewline, File, Level, LogFormat, MinVersion};
 use super::value::{ListEntry, Span, is_host_name};
-use crate::policy::{self, Policy};
+use crate::policy::{self, Policy, Reach};
 use std::time::Duration;
 
 /// Makes the policy, or `None` where the report has an error.
 pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report) -> Option<Policy> {
     unbuilt::refuse(file, report);
     let runtime = runtime(&file.runtime, report);
-    let reader = files::Reader::new(around.directory, runtime.user.as_deref());
+    let reader = files::Reader::new(around, runtime.user.as_deref());
     let hostname = hostname(file, report);
     let backends = backends::build(&file.backends, report);
     let listeners = listeners::build(file, &backends, &reader, report);
@@ -29,7 +29,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
-        state_dir: around.directory.join(&file.state_dir),
+        state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
         auth: auth::build(&file.auth, report),
@@ -37,9 +37,10 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
         limits: limits(&file.limits, report),
         timeouts: timeouts(&file.timeouts, report),
         tls,
-        log: log(&file.log, &reader),
+        log: log(&file.log, &reader, report),
         admin,
         runtime,
+        sources: Vec::new(),
     };
     (!report.has_errors()).then_some(policy)
 }
@@ -168,7 +169,9 @@ fn tls(
     }
 }
 
-fn log(section: &sections::Log, reader: &files::Reader<'_>) -> policy::Log {
+fn log(section: &sections::Log, reader: &files::Reader<'_>, report: &mut Report) -> policy::Log {
+    let spot = Spot::top("log").key("auth_log");
+    let auth_log = section.auth_log.as_ref().map(|path| reader.writable(&spot, path, Reach::logs, report));
     policy::Log {
         level: match section.level {
             Level::Error => tracing::Level::ERROR,
@@ -182,7 +185,7 @@ fn log(section: &sections::Log, reader: &files::Reader<'_>) -> policy::Log {
             LogFormat::Text => policy::LogFormat::Text,
             LogFormat::Json => policy::LogFormat::Json,
         },
-        auth_log: section.auth_log.as_ref().map(|path| reader.path(path)),
+        auth_log,
     }
 }
 
@@ -221,5 +224,6 @@ fn runtime(section: &sections::Runtime, report: &mut Report) -> policy::Runtime 
         group: section.group.clone(),
         workers: section.workers,
         drain_timeout: section.drain_timeout.0,
+        sandbox: section.sandbox,
     }
 }

@@ -51,7 +51,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(file.limits.messages_per_user.0.is_none(), limits.key("messages_per_user"), "write 0, or leave it out");
     unless(file.limits.recipients_per_user.0.is_none(), limits.key("recipients_per_user"), "write 0, or leave it out");
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
-    unless(file.runtime.sandbox != Some(true), top("runtime").key("sandbox"), "write false, or leave it out");
 
     for (name, backend) in &file.backends.0 {
         let spot = top("backends").key(name);

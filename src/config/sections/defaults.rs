@@ -185,7 +185,7 @@ impl Default for Admin {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { user: None, group: None, workers: 0, drain_timeout: minutes(10), sandbox: None }
+        Self { user: None, group: None, workers: 0, drain_timeout: minutes(10), sandbox: true }
     }
 }
 

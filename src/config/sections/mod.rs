@@ -466,6 +466,6 @@ pub(crate) struct Runtime {
     pub(crate) workers: usize,
     /// How long a drain waits for sessions to end.
     pub(crate) drain_timeout: Span,
-    /// Keeps the process from what it does not need. Not in this version.
-    pub(crate) sandbox: Option<bool>,
+    /// Whether the process gives up, at start, what it will not need: programs, other files, rights.
+    pub(crate) sandbox: bool,
 }

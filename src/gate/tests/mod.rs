@@ -206,6 +206,7 @@ fn policy() -> Policy {
         tls: Tls { certificates: Vec::new(), only_1_3: false, session_tickets: true },
         log: Log { level: tracing::Level::INFO, format: LogFormat::Json, auth_log: None },
         admin: Admin { address: None, socket: None },
-        runtime: Runtime { user: None, group: None, workers: 0, drain_timeout: MINUTE },
+        runtime: Runtime { user: None, group: None, workers: 0, drain_timeout: MINUTE, sandbox: false },
+        sources: Vec::new(),
     }
 }
