@@ -4,6 +4,7 @@
 mod backend;
 mod bare;
 mod challenges;
+mod cuts;
 mod faults;
 mod garbage;
 mod gate;

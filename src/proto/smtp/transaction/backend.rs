@@ -34,6 +34,9 @@ impl Transaction {
         if matches!(self.phase, Phase::Data(_)) {
             return self.early(reply, to_backend);
         }
+        if matches!(self.phase, Phase::DataEnd) && !to_backend.is_empty() {
+            return Some(self.before_the_dot(reply, to_backend, to_client));
+        }
         let Some(due) = self.due.pop_front() else {
             if reply.code() != 421 {
                 return Some(self.fault(BackFault::Unsolicited, to_client));
@@ -128,6 +131,26 @@ impl Transaction {
         }
         let ending = (reply.code() == 421).then(|| closing(reply));
         Some(self.abandon(scanner, (None, reply.summary()), answer, ending, to_backend))
+    }
+
+    /// The same where the client has ended its message, but the backend cannot have heard so: its end is still to be
+    /// written. A yes is not for this message, or not for all of it.
+    fn before_the_dot(&mut self, reply: &SmtpReply, to_backend: &mut BytesMut, to_client: &mut BytesMut) -> Progress {
+        let size = match self.due.pop_front() {
+            Some(Due::Message(size)) => size,
+            _ => 0,
+        };
+        if reply.code() >= 400 {
+            reply.write(to_client);
+        } else {
+            words::line(words::MAIL_UNAVAILABLE, to_client);
+        }
+        self.speak_up(to_client);
+        self.ending = (reply.code() == 421).then(|| closing(reply));
+        to_backend.clear();
+        self.abandoned = true;
+        self.phase = Phase::Commands;
+        Progress::Abandon(self.refused_message(size, None, reply.summary()))
     }
 
     fn fault(&mut self, fault: BackFault, to_client: &mut BytesMut) -> Progress {
