@@ -275,7 +275,7 @@ impl Follower<'_> {
     }
 
     fn accepted(&mut self, message: Message) {
-        let recipients = message.envelope.recipients.len() as u64;
+        let recipients = message.envelope.recipients as u64;
         self.mail.messages += 1;
         self.mail.recipients += recipients;
         let mut event = self.event(Kind::MessageAccepted, message.envelope.from.as_ref());
@@ -293,7 +293,7 @@ impl Follower<'_> {
             Stage::Sender => {}
             Stage::Recipient(_) => event.recipients = Some(1),
             Stage::Message { recipients, size } => {
-                event.recipients = Some(recipients.len() as u64);
+                event.recipients = Some(recipients as u64);
                 event.size = Some(size);
             }
         }

@@ -67,14 +67,14 @@ impl Transaction {
     fn settle(&mut self, due: Due, reply: &SmtpReply) -> Option<Progress> {
         match due {
             Due::Mail(from) if reply.is_positive() => {
-                self.envelope = Some(Envelope { from, recipients: Vec::new() });
+                self.envelope = Some(Envelope { from, recipients: 0 });
                 None
             }
             Due::Mail(from) => {
                 Some(Progress::Refused(Refused { stage: Stage::Sender, from, reason: None, reply: reply.summary() }))
             }
-            Due::Rcpt(to) if reply.is_positive() => {
-                self.envelope.get_or_insert_default().recipients.push(to);
+            Due::Rcpt(_) if reply.is_positive() => {
+                self.envelope.get_or_insert_default().recipients += 1;
                 None
             }
             Due::Rcpt(to) => Some(Progress::Refused(self.refused(Stage::Recipient(to), None, reply.summary()))),
@@ -90,7 +90,7 @@ impl Transaction {
             Due::Data => {
                 // MAIL and RCPT stay taken: another recipient and another DATA may follow.
                 self.phase = Phase::Commands;
-                let recipients = self.envelope.as_ref().map(|envelope| envelope.recipients.clone()).unwrap_or_default();
+                let recipients = self.envelope.as_ref().map_or(0, |envelope| envelope.recipients);
                 let stage = Stage::Message { recipients, size: 0 };
                 Some(Progress::Refused(self.refused(stage, None, reply.summary())))
             }

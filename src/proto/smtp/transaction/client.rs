@@ -181,7 +181,7 @@ impl Transaction {
     }
 
     fn is_full(&self) -> bool {
-        let taken = self.envelope.as_ref().map_or(0, |envelope| envelope.recipients.len());
+        let taken = self.envelope.as_ref().map_or(0, |envelope| envelope.recipients);
         taken + self.due.iter().filter(|due| matches!(due, Due::Rcpt(_))).count() >= MAX_RECIPIENTS
     }
 

@@ -33,7 +33,7 @@ pub enum Progress {
 /// A message the backend took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who sent it, and the recipients the backend took.
+    /// Who sent it, and how many recipients the backend took.
     pub envelope: Envelope,
     /// Its octets, as the backend has it.
     pub size: u64,
@@ -41,13 +41,14 @@ pub struct Message {
     pub reply: Reply,
 }
 
-/// From whom, to whom.
+/// From whom, to how many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// None for `<>`.
     pub from: Option<Address>,
-    /// At most [`MAX_RECIPIENTS`].
-    pub recipients: Vec<Address>,
+    /// How many recipients the backend took, at most [`MAX_RECIPIENTS`]. Who they are was asked one by one
+    /// ([`Progress::Recipient`]) and is not kept: a stranger names a thousand, and each is half a kilobyte.
+    pub recipients: usize,
 }
 
 /// What was refused, and why.
@@ -72,8 +73,8 @@ pub enum Stage {
     Recipient(Address),
     /// DATA, or the message behind it.
     Message {
-        /// The recipients the backend had taken.
-        recipients: Vec<Address>,
+        /// How many recipients the backend had taken.
+        recipients: usize,
         /// The octets that had come.
         size: u64,
     },

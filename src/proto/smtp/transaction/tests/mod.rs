@@ -57,7 +57,7 @@ fn a_message_goes_through() {
         ! turn BackendDataEnd
         B: 250 2.0.0 queued as 7
         S: 250 2.0.0 queued as 7
-        = accepted <joe@example.net> to ann@example.org 20 250 2.0.0 queued as 7
+        = accepted <joe@example.net> for 1 20 250 2.0.0 queued as 7
         ! idle true
         C: QUIT
         G: QUIT
@@ -103,7 +103,7 @@ fn replies_come_in_order_with_ours_among_them() {
         = refused recipient <joe@example.net> to bob@example.org backend: 550 d
         B: 554 5.5.1 no valid recipients
         S: 554 5.5.1 no valid recipients
-        = refused message <joe@example.net> to  0 backend: 554 5.5.1 no valid recipients
+        = refused message <joe@example.net> for 0 0 backend: 554 5.5.1 no valid recipients
         ! turn Client",
     );
 }
@@ -128,7 +128,7 @@ fn a_backend_without_pipelining_hears_one_command_at_a_time() {
         G: .
         B: 250 d
         S: 250 d
-        = accepted <joe@example.net> to ann@example.org 0 250 d",
+        = accepted <joe@example.net> for 1 0 250 d",
     );
 }
 
@@ -140,7 +140,7 @@ fn what_stands_behind_data_waits_for_the_354() {
         G: DATA
         B: 503 5.5.1 no
         S: 503 5.5.1 no
-        = refused message <> to  0 backend: 503 5.5.1 no
+        = refused message <> for 0 0 backend: 503 5.5.1 no
         G: RSET
         B: 250 ok
         S: 250 ok
@@ -154,7 +154,7 @@ fn what_stands_behind_data_waits_for_the_354() {
         G: .
         B: 554 no
         S: 554 no
-        = refused message <> to  6 backend: 554 no",
+        = refused message <> for 0 6 backend: 554 no",
     );
 }
 
@@ -250,10 +250,10 @@ fn parameters_are_of_extensions_that_were_shown() {
         S: 553 5.6.7 An address with such characters needs SMTPUTF8
         C: MAIL FROM:<a@b> SIZE=101
         S: 552 5.3.4 Message too large
-        = refused sender <a@b> to too_large: 552 5.3.4 Message too large
+        = refused sender <a@b> too_large: 552 5.3.4 Message too large
         C: MAIL FROM:<a@b> SIZE=99999999999999999999999
         S: 552 5.3.4 Message too large
-        = refused sender <a@b> to too_large: 552 5.3.4 Message too large",
+        = refused sender <a@b> too_large: 552 5.3.4 Message too large",
     );
     both_ways(
         &settings(&["8BITMIME", "SMTPUTF8", "PIPELINING"], Recipients::All),
@@ -332,7 +332,7 @@ fn a_bare_newline_gives_up_the_backend_and_the_next_message_dials_again() {
     logged_in(&format!(
         "{UP_TO_DATA}
         C~ a\\nb\\r\\n
-        = abandon message <joe@example.net> to ann@example.org 1 bare_newline: 550 5.5.2 Message holds a bare newline: CR or LF alone
+        = abandon message <joe@example.net> for 1 1 bare_newline: 550 5.5.2 Message holds a bare newline: CR or LF alone
         ! turn ClientData
         C~ .\\nMAIL FROM:<evil@example.net>\\r\\n.\\rx\\r\\n
         C: .
@@ -379,7 +379,7 @@ fn quit_behind_an_abandoned_message_needs_no_backend() {
     logged_in(&format!(
         "{UP_TO_DATA}
         C~ \\n
-        = abandon message <joe@example.net> to ann@example.org 0 bare_newline: 550 5.5.2 Message holds a bare newline: CR or LF alone
+        = abandon message <joe@example.net> for 1 0 bare_newline: 550 5.5.2 Message holds a bare newline: CR or LF alone
         C~ \\r\\n.\\r\\n
         S: 550 5.5.2 Message holds a bare newline: CR or LF alone
         C: QUIT
@@ -396,7 +396,7 @@ fn a_message_past_the_bound_is_given_up_and_answered_at_its_end() {
         C: {line}
         G: {line}
         C~ {more}
-        = abandon message <joe@example.net> to ann@example.org 51 too_large: 552 5.3.4 Message too large
+        = abandon message <joe@example.net> for 1 51 too_large: 552 5.3.4 Message too large
         C~ more\\r\\n.\\r\\n
         S: 552 5.3.4 Message too large"
     );
@@ -418,7 +418,7 @@ fn normalized_newlines_make_one_message() {
             G: .
             B: 250 ok
             S: 250 ok
-            = accepted <joe@example.net> to ann@example.org 15 250 ok"
+            = accepted <joe@example.net> for 1 15 250 ok"
         ),
     );
 }
@@ -436,7 +436,7 @@ fn a_reply_before_the_end_is_kept_for_the_end() {
             C: a
             G: a
             B: {early}
-            = abandon message <joe@example.net> to ann@example.org 3 backend: {early}
+            = abandon message <joe@example.net> for 1 3 backend: {early}
             C: b
             C: .
             S: {heard}
@@ -479,7 +479,7 @@ fn errors_are_bounded_and_a_message_taken_forgives_them() {
     let errors = |count: usize| "C: WHAT\nS: 500 5.5.1 Command not recognized\n".repeat(count);
     let last = "C: WHAT\nS: 421 4.7.0 Too many errors, closing connection\n= over Violation(TooManyErrors)";
     logged_in(&format!("{}{last}", errors(20)));
-    let message = "C: .\nG: .\nB: 250 ok\nS: 250 ok\n= accepted <joe@example.net> to ann@example.org 0 250 ok\n";
+    let message = "C: .\nG: .\nB: 250 ok\nS: 250 ok\n= accepted <joe@example.net> for 1 0 250 ok\n";
     logged_in(&format!("{}{UP_TO_DATA}{message}{}{last}", errors(20), errors(20)));
 }
 

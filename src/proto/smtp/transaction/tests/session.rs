@@ -70,11 +70,8 @@ impl Session {
                 Progress::Abandon(refused) => format!("abandon {}", text(&refused)),
                 Progress::Refused(refused) => format!("refused {}", text(&refused)),
                 Progress::Accepted(Message { envelope, size, reply }) => {
-                    format!(
-                        "accepted {} {size} {}",
-                        parties(envelope.from.as_ref(), &envelope.recipients),
-                        reply.to_line()
-                    )
+                    let sent = counted(envelope.from.as_ref(), envelope.recipients);
+                    format!("accepted {sent} {size} {}", reply.to_line())
                 }
                 Progress::Over(over) => format!("over {over:?}"),
             });
@@ -150,17 +147,22 @@ fn take(pending: &mut BytesMut, expected: &[u8], line: &str) {
     assert_eq!(got, expected.escape_ascii().to_string(), "{line}, and then: {}", pending.escape_ascii());
 }
 
-fn parties(from: Option<&Address>, recipients: &[Address]) -> String {
-    let to: Vec<String> = recipients.iter().map(ToString::to_string).collect();
-    format!("<{}> to {}", from.map(ToString::to_string).unwrap_or_default(), to.join(","))
+fn sender(from: Option<&Address>) -> String {
+    format!("<{}>", from.map(ToString::to_string).unwrap_or_default())
+}
+
+fn counted(from: Option<&Address>, recipients: usize) -> String {
+    format!("{} for {recipients}", sender(from))
 }
 
 fn text(refused: &Refused) -> String {
     let stage = match &refused.stage {
-        Stage::Sender => format!("sender {}", parties(refused.from.as_ref(), &[])),
-        Stage::Recipient(to) => format!("recipient {}", parties(refused.from.as_ref(), std::slice::from_ref(to))),
-        Stage::Message { recipients, size } => format!("message {} {size}", parties(refused.from.as_ref(), recipients)),
+        Stage::Sender => format!("sender {}", sender(refused.from.as_ref())),
+        Stage::Recipient(to) => format!("recipient {} to {to}", sender(refused.from.as_ref())),
+        Stage::Message { recipients, size } => {
+            format!("message {} {size}", counted(refused.from.as_ref(), *recipients))
+        }
     };
     let reason = refused.reason.map_or("backend", Refusal::as_str);
-    format!("{} {reason}: {}", stage.trim_end(), refused.reply.to_line())
+    format!("{stage} {reason}: {}", refused.reply.to_line())
 }
