@@ -35,20 +35,31 @@ impl Unspoken {
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
         let mut text = text.to_owned();
         for form in &forms {
-            if form.len() < SHORT && text.contains(form.as_str()) {
+            if form.len() < SHORT && find(&text, form).is_some() {
                 return HIDDEN.to_owned();
             }
-            text = text.replace(form.as_str(), MARK);
+            while let Some(at) = find(&text, form) {
+                text.replace_range(at..at + form.len(), MARK);
+            }
             cut_beginning(&mut text, form);
         }
         text.replace(MARK, HIDDEN)
     }
 }
 
+/// Where a text holds a form. Some servers repeat what they were sent in capitals.
+fn find(text: &str, form: &str) -> Option<usize> {
+    let windows = text.as_bytes().windows(form.len());
+    windows.enumerate().find_map(|(at, window)| window.eq_ignore_ascii_case(form.as_bytes()).then_some(at))
+}
+
 /// A reply is cut at its bound, perhaps in the middle of a secret.
 fn cut_beginning(text: &mut String, form: &str) {
     let longest = form.len().min(text.len() + 1);
-    let cut = (SHORT..longest).rev().find(|&length| form.is_char_boundary(length) && text.ends_with(&form[..length]));
+    let cut = (SHORT..longest).rev().find(|&length| {
+        let (end, beginning) = (&text.as_bytes()[text.len() - length..], &form.as_bytes()[..length]);
+        form.is_char_boundary(length) && end.eq_ignore_ascii_case(beginning)
+    });
     if let Some(length) = cut {
         text.truncate(text.len() - length);
         text.push_str(MARK);
@@ -113,6 +124,8 @@ mod tests {
             ("secret", "cannot decode c2VjcmV0", "cannot decode [secret]"),
             ("secret", "it is cut: AGpvZQBzZW", "it is cut: [secret]"),
             ("secret", "it is cut: secr", "it is cut: [secret]"),
+            ("secret", r#"LOGIN "JOE" "SECRET""#, r#"LOGIN "JOE" "[secret]""#),
+            ("Secret", "it is cut: SECR", "it is cut: [secret]"),
             ("secret", "Authentication failed", "Authentication failed"),
             ("no", "no such user", "[secret]"),
             ("", "no such user", "no such user"),

@@ -3,7 +3,7 @@
 use super::reply::{is_temporary, parse, word};
 use super::{Literal, capability};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
-use crate::proto::sasl::{Script, Way, decode, encode};
+use crate::proto::sasl::{Script, Way, decode};
 use crate::proto::{
     Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Mechanism, Protocol, Reply, Secret,
     UserName,
@@ -56,7 +56,7 @@ enum Attempt {
     /// LOGIN: what stands behind each literal's announcement.
     Command { parts: VecDeque<Secret<Vec<u8>>> },
     /// AUTHENTICATE, and how many responses the credentials make that have not been sent.
-    Sasl { script: Script, owed: usize },
+    Sasl(Script),
     /// `*` was sent.
     Broken,
 }
@@ -125,12 +125,10 @@ impl Back for ImapBack {
     }
 
     fn respond(&mut self, response: &[u8], out: &mut BytesMut) {
-        if let State::Login(Attempt::Sasl { owed, .. }) = &mut self.state {
-            *owed = owed.saturating_sub(1);
-        }
         self.octets = 0;
-        encode(response, out);
-        out.put_slice(b"\r\n");
+        if let State::Login(Attempt::Sasl(script)) = &mut self.state {
+            script.forward(response, out);
+        }
     }
 
     fn quit(&mut self, out: &mut BytesMut) {
@@ -295,17 +293,17 @@ impl ImapBack {
                 let part = parts.pop_front().ok_or_else(no_answer_to_a_login)?;
                 out.put_slice(part.declassify());
             }
-            Attempt::Sasl { script, owed } => {
+            Attempt::Sasl(script) => {
                 if script.answer(out) {
-                    *owed = owed.saturating_sub(1);
-                } else if script.passes_through() {
+                    return Ok(None);
+                }
+                if script.passes_through() {
                     let challenge = decode(challenge).map_err(|_| no_answer_to_a_login())?;
                     return Ok(Some(BackStep::Challenge(challenge.declassify().clone())));
-                } else {
-                    // It asks for more than the mechanism has.
-                    out.put_slice(b"*\r\n");
-                    *attempt = Attempt::Broken;
                 }
+                // It asks for more than the mechanism has.
+                out.put_slice(b"*\r\n");
+                *attempt = Attempt::Broken;
             }
             Attempt::Broken => return Err(no_answer_to_a_login()),
         }
@@ -341,14 +339,11 @@ impl ImapBack {
         self.command("AUTHENTICATE", out);
         out.put_slice(format!(" {mechanism}").as_bytes());
         let mut script = Script::new(mechanism, credentials);
-        let mut owed = if script.passes_through() || *mechanism != Mechanism::LOGIN { 1 } else { 2 };
         if self.capabilities.has("SASL-IR") {
-            let before = out.len();
             script.initial(mechanism, out);
-            owed -= usize::from(out.len() > before);
         }
         out.put_slice(b"\r\n");
-        Attempt::Sasl { script, owed }
+        Attempt::Sasl(script)
     }
 
     /// Whether what it says now is in answer to a command of ours.
@@ -379,7 +374,7 @@ impl Attempt {
     fn is_said(&self) -> bool {
         match self {
             Attempt::Command { parts } => parts.is_empty(),
-            Attempt::Sasl { owed, .. } => *owed == 0,
+            Attempt::Sasl(script) => script.is_said(),
             Attempt::Broken => false,
         }
     }

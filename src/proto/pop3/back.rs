@@ -3,7 +3,7 @@
 use super::capability::{Listing, of_a_server_without_capa, timestamp};
 use super::reply::{Status, acceptance, may_be_a_greeting, refusal, verdict};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
-use crate::proto::sasl::{Script, Way, decode, encode};
+use crate::proto::sasl::{Script, Way, decode};
 use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Secret, UserName};
 use bytes::{BufMut, BytesMut};
 
@@ -38,11 +38,8 @@ enum State {
     User(Secret<Vec<u8>>),
     /// PASS or APOP was sent.
     Verdict,
-    /// AUTH or a response was sent. `answered`: the server has seen something of the credentials.
-    Sasl {
-        script: Script,
-        answered: bool,
-    },
+    /// AUTH or a response was sent.
+    Sasl(Script),
     /// A challenge is the client's to answer.
     Asked(Script),
     /// `*` was sent, as a challenge came that nobody can answer.
@@ -108,7 +105,7 @@ impl Back for Pop3Back {
             (Some(Way::Sasl(mechanism)), credentials) => {
                 // No initial response: RFC 1734 servers do not know it, and RFC 5034 bounds its line at 255 octets.
                 put_command(out, &[b"AUTH", mechanism.as_str().as_bytes()]);
-                State::Sasl { script: Script::new(&mechanism, credentials), answered: false }
+                State::Sasl(Script::new(&mechanism, credentials))
             }
             _ => return Err(BackFault::NoWayIn(login.mechanism.to_string())),
         };
@@ -118,10 +115,9 @@ impl Back for Pop3Back {
 
     fn respond(&mut self, response: &[u8], out: &mut BytesMut) {
         if let State::Asked(script) = &mut self.state {
-            let script = std::mem::take(script);
-            encode(response, out);
-            out.put_slice(b"\r\n");
-            self.state = State::Sasl { script, answered: true };
+            let mut script = std::mem::take(script);
+            script.forward(response, out);
+            self.state = State::Sasl(script);
         }
     }
 
@@ -175,10 +171,10 @@ impl Pop3Back {
                 self.state = State::Verdict;
                 Ok(None)
             }
-            (State::Sasl { mut script, .. }, Status::Continue(challenge)) => {
+            (State::Sasl(mut script), Status::Continue(challenge)) => {
                 alone(rest)?;
                 if script.answer(out) {
-                    self.state = State::Sasl { script, answered: true };
+                    self.state = State::Sasl(script);
                     return Ok(None);
                 }
                 if !script.passes_through() {
@@ -190,19 +186,25 @@ impl Pop3Back {
                 self.state = State::Asked(script);
                 Ok(Some(BackStep::Challenge(challenge.declassify().clone())))
             }
-            (State::Verdict | State::Sasl { answered: true, .. }, Status::Ok(text)) => {
+            // Nobody gets a session for credentials that were not said: an old server may take AUTH with a mechanism for
+            // the question which ones there are.
+            (State::Sasl(script), Status::Ok(_)) if !script.is_said() => {
+                Err(garbage(b"+OK before all of the credentials"))
+            }
+            (State::Verdict | State::Sasl(_), Status::Ok(text)) => {
                 self.state = State::LoggedIn;
                 Ok(Some(BackStep::Accepted(acceptance(text))))
             }
-            // Nobody gets a session for whom nothing was shown: an old server may take AUTH with a mechanism for the
-            // question which ones there are.
-            (State::Sasl { answered: false, .. }, Status::Ok(_)) => Err(garbage(b"+OK before any credential")),
-            // Nor is it a verdict on credentials, if none were sent: the mechanism is not to be had.
-            (State::Sasl { answered: false, .. } | State::GivenUp, Status::Err(text)) => {
+            (State::Sasl(script), Status::Err(text)) if script.is_begun() => {
+                self.decided(rest);
+                Ok(Some(verdict(text, self.user.as_ref(), &self.settings)))
+            }
+            // It is no verdict on credentials, if none were sent: the mechanism is not to be had.
+            (State::Sasl(_) | State::GivenUp, Status::Err(text)) => {
                 self.decided(rest);
                 Ok(Some(BackStep::Unavailable(refusal(text))))
             }
-            (State::User(_) | State::Verdict | State::Sasl { .. }, Status::Err(text)) => {
+            (State::User(_) | State::Verdict, Status::Err(text)) => {
                 self.decided(rest);
                 Ok(Some(verdict(text, self.user.as_ref(), &self.settings)))
             }

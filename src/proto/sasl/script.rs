@@ -46,6 +46,8 @@ impl Way {
 pub struct Script {
     ready: VecDeque<Secret<Vec<u8>>>,
     through: bool,
+    /// Whether a response was sent.
+    begun: bool,
 }
 
 impl Script {
@@ -54,7 +56,7 @@ impl Script {
         match credentials {
             Credentials::Password { user, password, .. } if *mechanism == Mechanism::LOGIN => {
                 let ready = [Secret::from(user.as_bytes()), password.clone()].into();
-                Self { ready, through: false }
+                Self { ready, through: false, begun: false }
             }
             Credentials::Password { authzid, user, password } => {
                 let authzid = authzid.as_ref().map_or(&[][..], |name| name.as_bytes());
@@ -65,9 +67,9 @@ impl Script {
                     message.extend_from_slice(field);
                     message.extend(end.then_some(0));
                 }
-                Self { ready: [Secret::new(message)].into(), through: false }
+                Self { ready: [Secret::new(message)].into(), through: false, begun: false }
             }
-            Credentials::Sasl { initial } => Self { ready: initial.iter().cloned().collect(), through: true },
+            Credentials::Sasl { initial } => Self { ready: initial.iter().cloned().collect(), through: true, begun: false },
             Credentials::Apop { .. } => Self::default(),
         }
     }
@@ -79,6 +81,7 @@ impl Script {
             return;
         }
         if let Some(response) = self.ready.pop_front() {
+            self.begun = true;
             match response.declassify().as_slice() {
                 [] => out.put_slice(b" ="),
                 bytes => {
@@ -93,12 +96,28 @@ impl Script {
     pub fn answer(&mut self, out: &mut BytesMut) -> bool {
         match self.ready.pop_front() {
             Some(response) => {
-                encode(response.declassify(), out);
-                out.put_slice(b"\r\n");
+                self.forward(response.declassify(), out);
                 true
             }
             None => false,
         }
+    }
+
+    /// Answers a challenge that was the client's with the client's response, and CRLF.
+    pub fn forward(&mut self, response: &[u8], out: &mut BytesMut) {
+        self.begun = true;
+        encode(response, out);
+        out.put_slice(b"\r\n");
+    }
+
+    /// Whether the backend has seen something of the credentials. Before that nothing it says is a verdict on them.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether the backend has seen all that we have of the credentials. Before that nobody gets a session for them.
+    pub fn is_said(&self) -> bool {
+        self.begun && self.ready.is_empty()
     }
 
     /// Whether challenges past the script are the client's to answer. Otherwise one is a fault: answer it with `*`.

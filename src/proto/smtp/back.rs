@@ -2,7 +2,7 @@
 
 use super::reply::{ReplyReader, SmtpReply};
 use crate::proto::line::printable;
-use crate::proto::sasl::{Script, Way, decode, encode};
+use crate::proto::sasl::{Script, Way, decode};
 use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Login, Mechanism, Reply};
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroize as _;
@@ -98,9 +98,8 @@ impl Back for SmtpBack {
     }
 
     fn respond(&mut self, response: &[u8], out: &mut BytesMut) {
-        if let State::Challenged(script) = std::mem::replace(&mut self.state, State::Idle) {
-            encode(response, out);
-            out.put_slice(b"\r\n");
+        if let State::Challenged(mut script) = std::mem::replace(&mut self.state, State::Idle) {
+            script.forward(response, out);
             self.state = State::Auth(script);
         }
     }
@@ -153,6 +152,8 @@ impl SmtpBack {
 
     fn auth(&mut self, mut script: Script, reply: &SmtpReply, out: &mut BytesMut) -> Result<BackStep, BackFault> {
         match reply.code() {
+            // Nobody gets a session for credentials that were not said.
+            235 if !script.is_said() => Err(BackFault::Garbage("SMTP", "235 before all of the credentials".to_owned())),
             235 => Ok(BackStep::Accepted(reply.summary())),
             334 => {
                 if script.answer(out) {
