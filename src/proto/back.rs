@@ -41,6 +41,9 @@ pub enum BackFault {
     /// It lists no way to log in that this login could be brought to.
     #[error("the backend offers no way to take a login by {0}")]
     NoWayIn(String),
+    /// The name or the password would make a line that an old server could take for two commands.
+    #[error("the name or the password does not fit into the {0} octets of a command")]
+    TooLong(usize),
 }
 
 /// Our client half: it owns the dialogue with the backend until the verdict.
@@ -55,7 +58,7 @@ pub trait Back: Send + Sync {
     /// Sends a login, translated to what the backend offers. Only after `Ready` or after a verdict.
     ///
     /// # Errors
-    /// [`BackFault::NoWayIn`]; nothing was written and the connection is as it was.
+    /// [`BackFault::NoWayIn`], [`BackFault::TooLong`]; nothing was written and the connection is as it was.
     fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault>;
     /// Sends the client's response to a challenge.
     fn respond(&mut self, response: &[u8], out: &mut BytesMut);

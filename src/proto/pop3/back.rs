@@ -7,6 +7,9 @@ use crate::proto::sasl::{Script, Way, decode};
 use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Secret, UserName};
 use bytes::{BufMut, BytesMut};
 
+/// The longest command with its line end, in octets (RFC 2449 section 4).
+const MAX_SENT: usize = 255;
+
 /// The client half of a POP3 login (RFC 1939, 2449, 5034). One command is under way at a time, never more.
 #[derive(Debug)]
 pub struct Pop3Back {
@@ -95,10 +98,13 @@ impl Back for Pop3Back {
         };
         self.state = match (way, &login.credentials) {
             (Some(Way::Command), Credentials::Password { user, password, .. }) => {
+                fits(&[user.as_bytes()])?;
+                fits(&[password.declassify()])?;
                 put_command(out, &[b"USER", user.as_bytes()]);
                 State::User(password.clone())
             }
             (Some(Way::Apop), Credentials::Apop { user, digest }) => {
+                fits(&[user.as_bytes(), digest.declassify()])?;
                 put_command(out, &[b"APOP", user.as_bytes(), digest.declassify()]);
                 State::Verdict
             }
@@ -225,6 +231,14 @@ impl Pop3Back {
 /// Errs where something stands behind the answer to what was asked last.
 fn alone(rest: &BytesMut) -> Result<(), BackFault> {
     if rest.is_empty() { Ok(()) } else { Err(BackFault::Unsolicited) }
+}
+
+/// Errs where the arguments do not fit into a command: a server that reads 512 octets at a time would take the rest of a
+/// longer line for a command of its own, and the answer to that for a verdict.
+fn fits(arguments: &[&[u8]]) -> Result<(), BackFault> {
+    let verb_and_line_end = 4 + 2;
+    let length: usize = arguments.iter().map(|argument| 1 + argument.len()).sum();
+    if verb_and_line_end + length > MAX_SENT { Err(BackFault::TooLong(MAX_SENT)) } else { Ok(()) }
 }
 
 fn garbage(line: &[u8]) -> BackFault {

@@ -457,6 +457,27 @@ fn a_login_is_sent_only_where_one_is_awaited() {
     assert!(matches!(back.next(&mut input, &mut out), Ok(BackStep::More)) && input.is_empty());
 }
 
+/// A server that reads 512 octets at a time heard NOOP in `USER AAA…ANOOP` and answered twice; the second answer stood for
+/// one to PASS, and whoever it was had a session.
+#[test]
+fn no_name_and_no_password_makes_a_line_that_could_be_two_commands() {
+    let longest = "a".repeat(248);
+    for (user, password, fits) in
+        [(&*longest, &*longest, true), (&*format!("{longest}a"), "pw", false), ("joe", &*format!("{longest}a"), false)]
+    {
+        let (mut back, mut input, mut out) = (Pop3Back::new(back_settings()), BytesMut::new(), BytesMut::new());
+        for answer in ["+OK\r\n", "-ERR\r\n"] {
+            input.extend_from_slice(answer.as_bytes());
+            back.next(&mut input, &mut out).expect("a server of the first kind");
+        }
+        out.clear();
+        let login = Login::password(Mechanism::USER, user.as_bytes(), password.as_bytes()).expect("plain words");
+        let sent = back.login(&login, &mut out);
+        assert_eq!(sent, if fits { Ok(()) } else { Err(BackFault::TooLong(255)) });
+        assert_eq!(out.len(), if fits { 255 } else { 0 });
+    }
+}
+
 #[test]
 fn what_stands_behind_an_acceptance_is_left_to_the_session() {
     let (mut back, mut input, mut out) = (Pop3Back::new(back_settings()), BytesMut::new(), BytesMut::new());
