@@ -91,20 +91,20 @@ where
         if up.moved + down.moved != moved {
             quiet.since = Instant::now();
         }
-        for (state, reads, writes) in
-            [(up_state, End::ClientBroke, End::BackendBroke), (down_state, End::BackendBroke, End::ClientBroke)]
-        {
-            match state {
-                Err(Broken::Reading) => return Poll::Ready(first_end.unwrap_or(reads)),
-                Err(Broken::Writing) => return Poll::Ready(first_end.unwrap_or(writes)),
-                Ok(()) => {}
+        match (up_state, down_state) {
+            (Err(Broken::Reading), _) | (_, Err(Broken::Writing)) => {
+                return Poll::Ready(first_end.unwrap_or(End::ClientBroke));
             }
+            (_, Err(Broken::Reading)) => return Poll::Ready(first_end.unwrap_or(End::BackendBroke)),
+            // The backend takes nothing more; what it said before that is still the client's.
+            (Err(Broken::Writing), Ok(())) => up.done = true,
+            (Ok(()), Ok(())) => {}
         }
         if first_end.is_none() {
             first_end = match (up.source_ended, down.source_ended) {
                 (_, true) => Some(End::Backend),
                 (true, false) => Some(End::Client),
-                (false, false) => None,
+                (false, false) => up.done.then_some(End::BackendBroke),
             };
             if first_end.is_some() {
                 quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(start.idle) };
@@ -416,6 +416,22 @@ mod tests {
         assert_eq!(&answer, b"* BYE\r\na OK\r\n");
         let (ended, ..) = ends.relay.await.expect("no panic");
         assert_eq!(ended, Ended { how: End::Client, at_line_end: true, said_farewell: true });
+    }
+
+    /// The backend had sent nine megabytes and closed; a client that sent NOOP before it had read them got three.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_backend_said_arrives_though_it_takes_nothing_more() {
+        let ((mut client, mut ours), (mut backend, mut theirs)) = (duplex(10), duplex(1000));
+        backend.write_all(&[b'x'; 900]).await.expect("room");
+        drop(backend);
+        client.write_all(b"b NOOP\r\n").await.expect("room");
+        let relay = tokio::spawn(async move {
+            let leave = CancellationToken::new();
+            relay(&mut ours, &mut theirs, idle(60), &leave).await
+        });
+        client.read_exact(&mut [0; 900]).await.expect("all of it");
+        let ended = relay.await.expect("no panic");
+        assert!(matches!(ended.how, End::Backend | End::BackendBroke), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]
