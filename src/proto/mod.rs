@@ -156,6 +156,12 @@ pub fn farewells(protocol: Protocol) -> (Option<&'static [u8]>, Option<&'static 
     }
 }
 
+/// What a logged-in client says to have both directions encoded from there on (RFC 4978): a word of ours in the clear
+/// would be garbage to it.
+pub fn encoding(protocol: Protocol) -> Option<&'static [u8]> {
+    (protocol == Protocol::Imap).then_some(b"COMPRESS")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,10 +13,7 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
     let Open { mut client, from_client, to_client, dialogue, identity, .. } = open;
     let protocol = session.listener.service.protocol();
     let server = dialogue.server.name.to_string();
-    let (mut backend, behind_verdict, capabilities) = dialogue.into_session();
-    // Under COMPRESS (RFC 4978) a word of ours in the clear would be garbage to the client.
-    let may_be_compressed = capabilities.has("COMPRESS=DEFLATE");
-    drop(capabilities);
+    let (mut backend, behind_verdict, _) = dialogue.into_session();
     let mut from_backend = to_client;
     from_backend.unsplit(behind_verdict);
 
@@ -25,6 +22,7 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
         from_backend,
         idle: session.policy.timeouts.idle(session.listener.service),
         farewells: proto::farewells(protocol),
+        encoding: proto::encoding(protocol),
     };
     let ended = relay(&mut client, &mut backend, start, &session.leave).await;
     drop(backend);
@@ -40,7 +38,7 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
     };
     if let Some(goodbye) = goodbye
         && ended.at_line_end
-        && !may_be_compressed
+        && !ended.is_encoded
     {
         let mut words = BytesMut::new();
         proto::goodbye_after_login(protocol, goodbye, &mut words);

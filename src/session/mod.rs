@@ -15,6 +15,7 @@ mod attempt;
 mod handshake;
 mod login;
 mod mailbox;
+mod noticed;
 mod relay;
 mod stream;
 mod submission;

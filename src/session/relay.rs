@@ -3,6 +3,7 @@
 //! Nothing here knows mail. A session that waits owns no buffer: one scratch buffer a thread serves
 //! all of them, and only what a slow reader has not taken yet is kept, for that session alone.
 
+use super::noticed::{Farewell, Word};
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 const SCRATCH: usize = 64 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
-/// A goodbye is among the last octets a side sends; larger chunks are not searched for it.
-const SMALL: usize = 1024;
 /// Rounds of a direction before the other sessions of the thread get their turn.
 const ROUNDS: u32 = 32;
 
@@ -53,6 +52,8 @@ pub(super) struct Ended {
     pub(super) at_line_end: bool,
     /// A side said its farewell at the beginning of one of its last lines.
     pub(super) said_farewell: bool,
+    /// The client asked for what takes the words of the protocol off the wire.
+    pub(super) is_encoded: bool,
 }
 
 /// What the relay starts with.
@@ -66,6 +67,8 @@ pub(super) struct Start {
     pub(super) idle: Duration,
     /// The beginnings of lines, the client's and the backend's, that say that the end is meant.
     pub(super) farewells: (Option<&'static [u8]>, Option<&'static [u8]>),
+    /// What a client says to have both directions encoded from there on.
+    pub(super) encoding: Option<&'static [u8]>,
 }
 
 /// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. The client's end
@@ -75,8 +78,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0);
-    let mut down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1);
+    let mut up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
+    let mut down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1, None);
     let mut quiet = Quiet { since: Instant::now(), limit: start.idle };
     let sleep = tokio::time::sleep(start.idle);
     tokio::pin!(sleep);
@@ -125,6 +128,7 @@ where
         how,
         at_line_end: down.at_line_end && down.rest.is_empty(),
         said_farewell: up.said_farewell() || down.said_farewell(),
+        is_encoded: up.encoding.is_some_and(|word| word.was_said()),
     }
 }
 
@@ -169,6 +173,7 @@ struct Pump {
     moved: u64,
     at_line_end: bool,
     farewell: Option<Farewell>,
+    encoding: Option<Word>,
     behind: Behind,
     source_ended: bool,
     needs_flush: bool,
@@ -177,12 +182,13 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(rest: BytesMut, behind: Behind, farewell: Option<&'static [u8]>) -> Self {
+    fn new(rest: BytesMut, behind: Behind, farewell: Option<&'static [u8]>, encoding: Option<&'static [u8]>) -> Self {
         let mut pump = Self {
             rest: BytesMut::new(),
             moved: 0,
             at_line_end: true,
-            farewell: farewell.map(|word| Farewell { word, matched: 0, behind: None }),
+            farewell: farewell.map(Farewell::new),
+            encoding: encoding.map(Word::new),
             behind,
             source_ended: false,
             needs_flush: false,
@@ -295,50 +301,22 @@ impl Pump {
         if let Some(farewell) = &mut self.farewell {
             farewell.note(chunk, self.at_line_end);
         }
+        if let Some(encoding) = &mut self.encoding {
+            encoding.note(chunk);
+        }
         if let Some(last) = chunk.last() {
             self.at_line_end = *last == b'\n';
         }
     }
 
     fn said_farewell(&self) -> bool {
-        self.farewell.as_ref().is_some_and(|farewell| farewell.behind.is_some())
+        self.farewell.as_ref().is_some_and(Farewell::was_said)
     }
 
     fn wrote(&mut self, written: usize) {
         self.rest.advance(written);
         self.moved += written as u64;
         self.needs_flush = true;
-    }
-}
-
-/// Looks for a word at the beginning of a line, in either case and however the line is cut.
-struct Farewell {
-    word: &'static [u8],
-    /// How much of the word stands at the beginning of the line so far.
-    matched: usize,
-    /// Octets since the word was last seen, while they are few.
-    behind: Option<usize>,
-}
-
-impl Farewell {
-    fn note(&mut self, chunk: &[u8], mut line_begins: bool) {
-        if chunk.len() > SMALL {
-            (self.matched, self.behind) = (0, None);
-            return;
-        }
-        for &byte in chunk {
-            self.behind = self.behind.map(|octets| octets + 1).filter(|octets| *octets <= SMALL);
-            let goes_on = line_begins || self.matched > 0;
-            self.matched = if goes_on && self.is_next(byte) { self.matched + 1 } else { 0 };
-            if self.matched == self.word.len() {
-                (self.matched, self.behind) = (0, Some(0));
-            }
-            line_begins = byte == b'\n';
-        }
-    }
-
-    fn is_next(&self, byte: u8) -> bool {
-        self.word.get(self.matched).is_some_and(|expected| expected.eq_ignore_ascii_case(&byte))
     }
 }
 
@@ -415,7 +393,7 @@ mod tests {
         ends.client.read_exact(&mut answer).await.expect("delivered");
         assert_eq!(&answer, b"* BYE\r\na OK\r\n");
         let (ended, ..) = ends.relay.await.expect("no panic");
-        assert_eq!(ended, Ended { how: End::Client, at_line_end: true, said_farewell: true });
+        assert_eq!(ended, Ended { how: End::Client, at_line_end: true, said_farewell: true, is_encoded: false });
     }
 
     /// The backend had sent nine megabytes and closed; a client that sent NOOP before it had read them got three.
@@ -453,33 +431,22 @@ mod tests {
         let mut text = [0; 16];
         ends.client.read_exact(&mut text).await.expect("delivered");
         let (ended, ..) = ends.relay.await.expect("no panic");
-        assert_eq!(ended, Ended { how: End::Idle, at_line_end: false, said_farewell: false });
+        assert_eq!(ended, Ended { how: End::Idle, at_line_end: false, said_farewell: false, is_encoded: false });
         assert_eq!(began.elapsed().as_secs(), 110);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_goodbye_is_known_however_it_is_cut_and_forgotten_when_more_comes() {
-        let long = ["* BYE\r\n".to_owned(), "x".repeat(SMALL + 1)].concat();
-        for (said, known) in [
-            (&["* BYE now\r\na OK\r\n"][..], true),
-            (&["* B", "YE now\r\n", "a OK\r\n"], true),
-            (&["* 1 EXISTS\r", "\n* BYE\r\n"], true),
-            (&["* OK not a * BYE\r\n"], false),
-            (&["* B", "\r\nYE\r\n"], false),
-            (&[&long], false),
-            (&["* BYE\r\n", &long[8..]], false),
-        ] {
-            let mut ends = start(idle(60));
-            for piece in said {
-                ends.backend.write_all(piece.as_bytes()).await.expect("taken");
-                let mut got = vec![0; piece.len()];
-                ends.client.read_exact(&mut got).await.expect("delivered");
-            }
-            drop(ends.backend);
-            let (ended, mut client, _) = ends.relay.await.expect("no panic");
-            assert_eq!((ended.how, ended.said_farewell), (End::Backend, known), "{said:?}");
-            client.write_all(b"last words").await.expect("the client is still there");
-        }
+    async fn what_was_noticed_is_told_at_the_end() {
+        let start = Start { encoding: Some(b"COMPRESS"), ..idle(60) };
+        let mut ends = self::start(start);
+        ends.client.write_all(b"c compress deflate\r\n").await.expect("taken");
+        ends.backend.read_exact(&mut [0; 20]).await.expect("delivered");
+        ends.backend.write_all(b"* BYE\r\n").await.expect("taken");
+        drop(ends.backend);
+        ends.client.read_exact(&mut [0; 7]).await.expect("delivered");
+        let (ended, mut client, _) = ends.relay.await.expect("no panic");
+        assert_eq!(ended, Ended { how: End::Backend, at_line_end: true, said_farewell: true, is_encoded: true });
+        client.write_all(b"last words").await.expect("the client is still there");
     }
 
     #[tokio::test(start_paused = true)]

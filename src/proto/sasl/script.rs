@@ -69,7 +69,9 @@ impl Script {
                 }
                 Self { ready: [Secret::new(message)].into(), through: false, begun: false }
             }
-            Credentials::Sasl { initial } => Self { ready: initial.iter().cloned().collect(), through: true, begun: false },
+            Credentials::Sasl { initial } => {
+                Self { ready: initial.iter().cloned().collect(), through: true, begun: false }
+            }
             Credentials::Apop { .. } => Self::default(),
         }
     }
