@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     backends: BTreeMap<Protocol, SocketAddr>,
     sections: BTreeMap<&'static str, Vec<String>>,
     descriptors: u64,
+    send_buffer: Option<usize>,
     /// An address for each listener: a port 0 is known again by it.
     base: Ipv4Addr,
     directory: TempDir,
@@ -39,6 +40,7 @@ impl Setup {
             backends: BTreeMap::new(),
             sections: BTreeMap::new(),
             descriptors: 1 << 20,
+            send_buffer: None,
             base: own_addresses(),
             directory: tempfile::tempdir().expect("a folder for the configuration"),
         };
@@ -76,6 +78,12 @@ impl Setup {
 
     pub(crate) fn descriptors(mut self, descriptors: u64) -> Self {
         self.descriptors = descriptors;
+        self
+    }
+
+    /// Bounds what the kernel holds of our words for a client that does not read.
+    pub(crate) fn send_buffer(mut self, octets: usize) -> Self {
+        self.send_buffer = Some(octets);
         self
     }
 
@@ -133,6 +141,11 @@ impl Setup {
         };
         let (policy, _) = load().unwrap_or_else(|findings| panic!("{text}\n{}", lines(&findings)));
         let bound = server::bind::bind(&policy).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
+        for listening in bound.sockets.iter().filter(|_| self.send_buffer.is_some()) {
+            // What is accepted has it too.
+            let octets = self.send_buffer.unwrap_or_default();
+            socket2::SockRef::from(&listening.socket).set_send_buffer_size(octets).expect("an option");
+        }
         let receiver = observe.subscribe();
         let keeper = Keeper::open(&policy, Arc::clone(&observe)).unwrap_or_else(|error| panic!("{error}"));
         let address = bound.sockets.first().expect("a listener").socket.local_addr().expect("bound");

@@ -8,6 +8,7 @@ mod faults;
 mod garbage;
 mod gate;
 mod gateway;
+mod hostile;
 mod lifecycle;
 mod live;
 mod mail;

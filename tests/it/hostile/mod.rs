@@ -1,0 +1,34 @@
+//! The attacker: what a stranger may try against STARTTLS, TLS, trust, messages and logs, and what comes of it.
+
+mod old;
+mod smuggling;
+mod starttls;
+
+use crate::gateway::{Gateway, Setup};
+use gatepost::proto::{Protocol, Service, TlsRule};
+use old::{Old, Reads};
+
+/// The service on which users log in.
+fn service(protocol: Protocol) -> Service {
+    match protocol {
+        Protocol::Imap => Service::Imap,
+        Protocol::Pop3 => Service::Pop3,
+        Protocol::Smtp => Service::Submission,
+    }
+}
+
+/// A gateway before an old server that trusts whoever connects and writes down what it understood.
+async fn gateway(service: Service, tls: TlsRule) -> (Gateway, Old) {
+    let old = Old::serve(service.protocol(), Reads::Sloppy).await;
+    // Many attempts from one address in one session are the subject here, not the limits on them.
+    let setup = Setup::one(service, tls, old.address).with("limits", "auth_attempts_per_session: 1000");
+    let gateway = setup.start().await;
+    gateway.has_learned().await;
+    (gateway, old)
+}
+
+/// As SASL has it on the wire.
+fn base64(text: impl AsRef<[u8]>) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
