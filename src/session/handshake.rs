@@ -36,29 +36,40 @@ pub(super) async fn enter(
     if session.listener.tls != TlsRule::Implicit {
         return Some((stream, admission));
     }
-    secure(session, metrics, stream).await.ok().map(|stream| (stream, admission))
+    match secure(session, metrics, stream).await {
+        Ok(stream) => Some((stream, admission)),
+        Err(left) => {
+            if let Some(stream) = left {
+                stream.close().await;
+            }
+            None
+        }
+    }
 }
 
 /// Speaks TLS from here on. A failure is recorded as `tls.failed`, with what the client did.
 ///
 /// # Errors
-/// The connection is closed and recorded.
+/// The failure is recorded. What is left of the connection is to be closed, so that the alert arrives.
 pub(super) async fn secure(
     session: &mut Session,
     metrics: &ListenerMetrics,
     stream: ClientStream,
-) -> Result<ClientStream, ()> {
+) -> Result<ClientStream, Option<ClientStream>> {
     let started = Instant::now();
     let mut first = [0; PEEK];
     let mut seen = 0;
     let config = session.shared.tls.load().config(alpn(session.listener.service));
     let counts = (stream.bytes_in, stream.bytes_out);
     let handshake = async {
-        seen = stream.peek(&mut first).await?;
+        match stream.peek(&mut first).await {
+            Ok(length) => seen = length,
+            Err(error) => return Err((error, stream)),
+        }
         stream.start_tls(config).await
     };
     let outcome = tokio::time::timeout(session.policy.timeouts.tls_handshake, handshake).await;
-    let (reason, detail) = match outcome {
+    let ((reason, detail), left) = match outcome {
         Ok(Ok(mut stream)) => {
             (stream.bytes_in, stream.bytes_out) = counts;
             let facts = stream.tls().map(tls::Facts::of);
@@ -76,8 +87,8 @@ pub(super) async fn secure(
             }
             return Ok(stream);
         }
-        Ok(Err(error)) => explain(&error, &first[..seen], &session.listener),
-        Err(_) => ("timeout", "the handshake did not come to an end in time".to_owned()),
+        Ok(Err((error, stream))) => (explain(&error, &first[..seen], &session.listener), Some(stream)),
+        Err(_) => (("timeout", "the handshake did not come to an end in time".to_owned()), None),
     };
     if let Some(version) = tls::client_hello_version(&first[..seen]) {
         metrics.too_old(version.as_str());
@@ -87,7 +98,7 @@ pub(super) async fn secure(
     event.detail = Some(detail);
     event.duration = Some(started.elapsed());
     session.record(&event);
-    Err(())
+    Err(left)
 }
 
 /// Names the mistake: what came instead of a handshake, or what about it could not be agreed on.

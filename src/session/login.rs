@@ -139,9 +139,9 @@ impl Engine<'_> {
                     let (bytes_in, bytes_out) = (self.client.bytes_in, self.client.bytes_out);
                     match handshake::secure(self.session, metrics, self.client).await {
                         Ok(client) => self.client = client,
-                        Err(()) => {
+                        Err(client) => {
                             let reason = "tls_failed";
-                            let ending = Ending { reason, bytes_in, bytes_out, ..Ending::default() };
+                            let ending = Ending { reason, bytes_in, bytes_out, client, ..Ending::default() };
                             return Entered::Nowhere(Box::new(ending));
                         }
                     }

@@ -41,13 +41,17 @@ impl ClientStream {
     /// Speaks TLS from here on, as the server.
     ///
     /// # Errors
-    /// The handshake's; the connection is closed then. A stream already under TLS is refused.
-    pub(super) async fn start_tls(self, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
-        let Io::Plain(stream) = self.io else {
-            return Err(io::Error::other("TLS inside TLS"));
+    /// The handshake's, its alert sent, with the connection: nothing is to be read from it any more, and it is to be
+    /// closed. A stream already under TLS is refused.
+    pub(super) async fn start_tls(self, config: Arc<rustls::ServerConfig>) -> Result<Self, (io::Error, Self)> {
+        let Self { io, bytes_in, bytes_out } = self;
+        let Io::Plain(stream) = io else {
+            return Err((io::Error::other("TLS inside TLS"), Self { io, bytes_in, bytes_out }));
         };
-        let stream = TlsAcceptor::from(config).accept(stream).await?;
-        Ok(Self { io: Io::Tls(Box::new(stream)), bytes_in: self.bytes_in, bytes_out: self.bytes_out })
+        match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Self { io: Io::Tls(Box::new(stream)), bytes_in, bytes_out }),
+            Err((error, stream)) => Err((error, Self { io: Io::Plain(stream), bytes_in, bytes_out })),
+        }
     }
 
     /// The finished handshake, under TLS.

@@ -104,6 +104,23 @@ async fn what_comes_in_the_clear_behind_the_go_ahead_is_answered_with_an_alert_a
     }
 }
 
+#[tokio::test]
+async fn the_alert_arrives_however_much_lies_unread_behind_it() {
+    for protocol in PROTOCOLS {
+        let (gateway, _old) = gateway(service(protocol), TlsRule::StartTls).await;
+        let mut client = gateway.plain().await;
+        client.hear(greeting(protocol)).await;
+        let (ask, go_ahead) = upgrade(protocol);
+        client.line(ask).await;
+        client.hear(go_ahead).await;
+        client.say("NOOP\r\n".repeat(4000)).await;
+        client.end().await;
+        let heard = client.rest().await.expect("a proper end, and no reset that overtakes the alert");
+        // Record of type alert; fatal.
+        assert_eq!((heard.first(), heard.get(5)), (Some(&0x15), Some(&2)), "{}", heard.escape_ascii());
+    }
+}
+
 /// A client that does not read can keep the go-ahead from being written at once. What comes behind STARTTLS meanwhile was
 /// said in the clear all the same.
 #[tokio::test]
