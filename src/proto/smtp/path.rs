@@ -53,16 +53,24 @@ impl Address {
     /// Whether a stranger may write there: a domain of the list (lower-cased), or the bare postmaster of
     /// RFC 5321 section 4.5.1. An old server may resend what hides another address to that address, so none of these
     /// passes: a source route, `user%elsewhere@here`, `elsewhere!user@here`, `"user@elsewhere"@here`, an address
-    /// literal.
+    /// literal. Nor does a name that is no mailbox's: see [`Address::is_no_mailbox`].
     pub fn is_for(&self, domains: &[String]) -> bool {
         let local = self.local_part();
-        if self.routed || local.contains(hides_an_address) {
+        if self.routed || local.contains(hides_an_address) || self.is_no_mailbox() {
             return false;
         }
         match &self.domain {
             None => local.eq_ignore_ascii_case("postmaster"),
             Some(domain) => domains.iter().any(|listed| listed.eq_ignore_ascii_case(domain)),
         }
+    }
+
+    /// Whether the local part is a program, a file or a list of them to servers that deliver to such, or an option to
+    /// the program that a server delivers with. From a stranger none is taken, as a sender neither, since bounces go
+    /// there: so commands were run at servers of the nineties. Postfix refuses the option, too (`allow_min_user`).
+    pub fn is_no_mailbox(&self) -> bool {
+        let local = self.local_part();
+        local.trim_start().starts_with(['|', '/', '-', ':'])
     }
 }
 
@@ -265,6 +273,10 @@ mod tests {
             ("<\"elsewhere.example!joe\"@example.net>", false),
             ("<\"@elsewhere.example:joe@x\"@example.net>", false),
             ("<\"|/bin/sh\"@example.net>", false),
+            ("<-f@example.net>", false),
+            ("</etc/passwd@example.net>", false),
+            ("<\" /etc/passwd\"@example.net>", false),
+            ("<joe-x/y@example.net>", true),
             ("<joe@[192.0.2.1]>", false),
             ("<joe@ex\u{e4}mple.net>", false),
         ] {

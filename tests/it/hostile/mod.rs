@@ -3,6 +3,7 @@
 mod old;
 mod smuggling;
 mod starttls;
+mod trust;
 
 use crate::gateway::{Gateway, Setup};
 use gatepost::proto::{Protocol, Service, TlsRule};

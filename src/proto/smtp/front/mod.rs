@@ -265,6 +265,7 @@ impl SmtpFront {
         match Mail::parse(argument) {
             Err(Flaw::Path) => self.complain(words::BAD_SENDER, out),
             Err(Flaw::Parameter) => self.complain(words::BAD_ARGUMENT, out),
+            Ok(Mail { from: Some(from), .. }) if from.is_no_mailbox() => self.complain(words::BAD_SENDER, out),
             Ok(_) if self.errors >= MAX_ERRORS => self.complain(words::MAIL_UNAVAILABLE, out),
             Ok(_) => {
                 self.errors += 1;

@@ -187,6 +187,10 @@ impl Transaction {
 
     fn check_mail(&self, mail: &Mail) -> Result<(), &'static str> {
         self.check_parameters(&mail.parameters, extension_of_mail)?;
+        let is_stranger = matches!(self.settings.recipients, Recipients::Only(_));
+        if is_stranger && mail.from.as_ref().is_some_and(Address::is_no_mailbox) {
+            return Err(words::BAD_SENDER);
+        }
         if mail.to_line().len() > MAX_ENVELOPE_LINE {
             return Err(words::TOO_LONG);
         }
