@@ -335,8 +335,8 @@ impl ImapFront {
 
     /// Why a login by this mechanism is not taken now.
     fn objection(&self, mechanism: &Mechanism) -> Option<Refusal> {
-        let possible =
-            |tls_active| self.settings.allows(mechanism, tls_active) && self.capabilities.can_take(mechanism);
+        let is_possible = mechanism.is_sasl() && self.capabilities.can_take(mechanism);
+        let possible = |tls_active| is_possible && self.settings.allows(mechanism, tls_active);
         let upgrade_due = !self.tls_active && self.settings.tls.offers_upgrade();
         if possible(self.tls_active) {
             None

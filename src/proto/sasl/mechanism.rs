@@ -65,6 +65,11 @@ impl Mechanism {
         KNOWN.iter().find(|known| **known == self.0).unwrap_or(&"other")
     }
 
+    /// Whether it is a mechanism of SASL, and no name of ours for a login command.
+    pub fn is_sasl(&self) -> bool {
+        *self != Self::USER && *self != Self::APOP
+    }
+
     /// Whether user and password are understood here, before a backend is dialled.
     pub fn names_the_user_first(&self) -> bool {
         matches!(self.as_str(), "PLAIN" | "LOGIN" | "USER")
