@@ -4,6 +4,7 @@ mod old;
 mod smuggling;
 mod starttls;
 mod trust;
+mod words;
 
 use crate::gateway::{Gateway, Setup};
 use gatepost::proto::{Protocol, Service, TlsRule};
