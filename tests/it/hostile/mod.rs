@@ -1,5 +1,6 @@
 //! The attacker: what a stranger may try against STARTTLS, TLS, trust, messages and logs, and what comes of it.
 
+mod injection;
 mod old;
 mod smuggling;
 mod starttls;
