@@ -66,7 +66,10 @@ pub(super) async fn secure(
             Ok(length) => seen = length,
             Err(error) => return Err((error, stream)),
         }
-        stream.start_tls(config).await
+        match tls::client_hello_version(&first[..seen]) {
+            Some(_) => Err(stream.refuse_version().await),
+            None => stream.start_tls(config).await,
+        }
     };
     let outcome = tokio::time::timeout(session.policy.timeouts.tls_handshake, handshake).await;
     let ((reason, detail), left) = match outcome {
