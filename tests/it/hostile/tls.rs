@@ -277,7 +277,9 @@ async fn what_only_looks_like_a_hello_ends_the_connection_and_is_called_what_it_
         // To a message past all bounds, and to alerts, rustls has no answer but the end.
         let may_be_silent = what.contains("sixteen") || what.contains("alerts");
         assert!(matches!(said, Said::Alert(2, _)) || may_be_silent && said == Said::Nothing, "{what}: {said:?}");
-        gateway.event("tls.failed", "").await;
+        let event = gateway.event("tls.failed", "").await;
+        // It is TLS, if a poor one: an operator is not sent to look for a client without.
+        assert_ne!(event["reason"], "plaintext_on_tls_port", "{what}");
     }
     gateway.is_empty().await;
     still_serves(&gateway, Protocol::Imap).await;
