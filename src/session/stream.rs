@@ -107,7 +107,14 @@ impl AsyncRead for ClientStream {
         let before = buf.filled().len();
         let result = match &mut self.io {
             Io::Plain(stream) => ready!(Pin::new(stream).poll_read(cx, buf)),
-            Io::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buf)),
+            Io::Tls(stream) => {
+                let read = Pin::new(&mut **stream).poll_read(cx, buf);
+                if read.is_pending() && stream.get_ref().1.wants_write() {
+                    // What TLS has to say itself, as no to a renegotiation, waits for no words of ours.
+                    let _ = Pin::new(&mut **stream).poll_flush(cx)?;
+                }
+                ready!(read)
+            }
         };
         self.bytes_in += (buf.filled().len() - before) as u64;
         Poll::Ready(result)
