@@ -318,3 +318,17 @@ async fn who_begins_handshakes_and_goes_on_with_none_holds_up_nobody() {
         gateway.is_empty().await;
     }
 }
+
+#[tokio::test]
+async fn a_session_that_its_backend_ends_ends_with_close_notify() {
+    for protocol in PROTOCOLS {
+        let (gateway, _old) = gateway(service(protocol), TlsRule::Implicit).await;
+        let mut client = gateway.tls().await;
+        client.hear(greeting(protocol)).await;
+        log_in(&mut client, protocol, "secret").await;
+        client.hear(welcome(protocol)).await;
+        // At this word the old server closes.
+        client.line(if protocol == Protocol::Imap { "b LOGOUT" } else { "QUIT" }).await;
+        client.rest().await.expect("close_notify, and not the mere end of the connection");
+    }
+}
