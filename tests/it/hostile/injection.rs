@@ -313,12 +313,10 @@ async fn no_name_in_an_ehlo_is_more_than_a_name_at_the_backend() {
     }
     gateway.is_empty().await;
     for line in old.commands() {
+        // None of it is a control character, and none would be one without its eighth bit.
         let name = line.strip_prefix("EHLO ");
-        let is_one_word = name.is_some_and(|name| {
-            name.starts_with(MARK)
-                && !name.contains(' ')
-                && !["\\x0", "\\x1", "\\x7f", "\\t"].iter().any(|c| name.contains(c))
-        });
+        let unfit = |name: &str| [" ", "\\x", "\\r", "\\n", "\\t"].iter().any(|mark| name.contains(mark));
+        let is_one_word = name.is_some_and(|name| name.starts_with(MARK) && !unfit(name));
         assert!(is_one_word || line == "MAIL FROM:<ann@example.org>", "{line}");
     }
     assert!(old.commands().len() > 50);
