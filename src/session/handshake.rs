@@ -133,7 +133,10 @@ pub(super) async fn secure(
             Ok(length) => seen = length,
             Err(error) => return Err((error, stream)),
         }
-        stream.start_tls(config).await
+        match tls::client_hello_version(&first[..seen]) {
+            Some(_) => Err(stream.refuse_version().await),
+            None => stream.start_tls(config).await,
+        }
     };
     let outcome = tokio::time::timeout_at(deadline, handshake).await;
     let is_check = session.proxy == Some(session.client.ip());
@@ -178,7 +181,8 @@ fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static st
     if let Some(version) = tls::client_hello_version(first) {
         return ("too_old", format!("the client knows nothing newer than {}", version.as_str()));
     }
-    if first[0] != 0x16 {
+    // A record of any type (RFC 8446 section 5.1), the handshake's among them, is TLS.
+    if !matches!(first, [0x14..=0x18, 3, ..] | [0x16, ..]) {
         if listener.tls != TlsRule::Implicit {
             return ("not_tls", "the client asked for TLS and then spoke something else".to_owned());
         }

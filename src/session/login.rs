@@ -369,10 +369,12 @@ impl Engine<'_> {
     }
 }
 
-/// What the back half must know: our name on submission, the client's where strangers bring mail.
+/// What the back half must know: our name on submission, the client's where strangers bring mail. An old server may cut
+/// the eighth bit off what it reads, and find a line end where a letter's second byte was: a name goes to it in ASCII,
+/// as RFC 5321 has it.
 pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettings {
     let ehlo = match (session.listener.service, helo) {
-        (Service::Smtp, Some(helo)) => helo.to_owned(),
+        (Service::Smtp, Some(helo)) => helo.replace(|c: char| !c.is_ascii(), "-"),
         _ => session.policy.hostname.clone(),
     };
     BackSettings { ehlo, temporary_replies: Arc::clone(&session.listener.backend.temporary_replies) }

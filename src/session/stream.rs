@@ -54,6 +54,18 @@ impl ClientStream {
         }
     }
 
+    /// Tells a client that its TLS is too old, in the words for that: RFC 5246 appendix E.1 and RFC 8446 appendix D.2
+    /// ask for `protocol_version`, and rustls says `handshake_failure` to a hello without what TLS 1.2 brought. The
+    /// client's own message names the cause then.
+    pub(super) async fn refuse_version(mut self) -> (io::Error, Self) {
+        const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
+        let error = match self.write_all(&PROTOCOL_VERSION).await {
+            Ok(()) => io::Error::other("nothing newer than TLS 1.1"),
+            Err(error) => error,
+        };
+        (error, self)
+    }
+
     /// The finished handshake, under TLS.
     pub(super) fn tls(&self) -> Option<&rustls::ServerConnection> {
         match &self.io {
@@ -95,7 +107,14 @@ impl AsyncRead for ClientStream {
         let before = buf.filled().len();
         let result = match &mut self.io {
             Io::Plain(stream) => ready!(Pin::new(stream).poll_read(cx, buf)),
-            Io::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buf)),
+            Io::Tls(stream) => {
+                let read = Pin::new(&mut **stream).poll_read(cx, buf);
+                if read.is_pending() && stream.get_ref().1.wants_write() {
+                    // What TLS has to say itself, as no to a renegotiation, waits for no words of ours.
+                    let _ = Pin::new(&mut **stream).poll_flush(cx)?;
+                }
+                ready!(read)
+            }
         };
         self.bytes_in += (buf.filled().len() - before) as u64;
         Poll::Ready(result)

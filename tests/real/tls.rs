@@ -120,6 +120,32 @@ fn sessions_are_resumed_in_both_versions_on_every_kind_of_port() {
     }
 }
 
+/// A client that asks for a new handshake inside the old one (TLS 1.2 alone has that) is told that there is none
+/// (CVE-2009-3555, and a way to make a server work for nothing).
+#[test]
+fn a_renegotiation_is_refused() {
+    python(
+        gatepost::usual(),
+        r"
+import subprocess
+for port, greeted in ((993, b'* OK'), (995, b'+OK'), (465, b'220 ')):
+    command = ['openssl', 's_client', '-connect', GATE + ':' + str(port), '-CAfile', os.environ['AUTHORITY'], '-tls1_2',
+               '-servername', 'mail.example.net', '-verify_return_error']
+    asking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    line = asking.stdout.readline()
+    while not line.startswith(greeted):
+        assert line, port
+        line = asking.stdout.readline()
+    # Held open: it must be the refusal that ends it, and no end of ours.
+    asking.stdin.write(b'R\n')
+    asking.stdin.flush()
+    said = asking.stdout.read()
+    assert b'RENEGOTIATING' in said and b'no renegotiation' in said, (port, said)
+    asking.wait()
+",
+    );
+}
+
 #[test]
 fn each_protocol_ends_its_tls_properly() {
     let user = dovecot::shared().user("tls-end");

@@ -1,8 +1,11 @@
 //! The attacker: what a stranger may try against STARTTLS, TLS, trust, messages and logs, and what comes of it.
 
+mod hello;
+mod injection;
 mod old;
 mod smuggling;
 mod starttls;
+mod tls;
 mod trust;
 mod words;
 

@@ -2,7 +2,6 @@
 //! connected, answers everything with yes, and keeps what it understood: commands, and messages.
 
 use crate::gateway::own_addresses;
-use crate::talk::soon;
 use gatepost::proto::Protocol;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -86,6 +85,10 @@ impl Reader {
     }
 
     fn byte(&mut self, byte: u8, replies: &mut Vec<u8>) {
+        // The second half of a CRLF whose first ended the line.
+        if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+            return;
+        }
         if self.awaited > 0 {
             self.line.push(byte);
             self.awaited -= 1;
@@ -102,8 +105,6 @@ impl Reader {
                 self.line.truncate(self.line.len() - 2);
             }
             ends
-        } else if byte == b'\n' && std::mem::take(&mut self.after_cr) {
-            false
         } else {
             self.after_cr = byte == b'\r';
             let ends = matches!(byte, b'\r' | b'\n');
@@ -260,16 +261,6 @@ impl Old {
     pub(super) fn messages(&self) -> Vec<Vec<u8>> {
         let connections = self.connections.lock().expect("no panic");
         connections.iter().flat_map(|reader| reader.messages.clone()).collect()
-    }
-
-    /// Waits until a command was heard that begins so.
-    pub(super) async fn has_heard(&self, start: &str) {
-        let heard = async {
-            while !self.commands().iter().any(|line| line.starts_with(start)) {
-                tokio::task::yield_now().await;
-            }
-        };
-        soon(start, heard).await;
     }
 }
 

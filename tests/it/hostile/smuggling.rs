@@ -163,9 +163,9 @@ fn texts(messages: &[Vec<u8>]) -> Vec<String> {
     messages.iter().map(|message| message.escape_ascii().to_string()).collect()
 }
 
-fn sequences(alphabet: &'static [u8], longest: usize) -> impl Iterator<Item = Vec<u8>> {
+fn sequences(alphabet: &'static [u8], longest: u32) -> impl Iterator<Item = Vec<u8>> {
     (0..=longest).flat_map(move |length| {
-        (0..alphabet.len().pow(length as u32)).map(move |mut number| {
+        (0..alphabet.len().pow(length)).map(move |mut number| {
             (0..length)
                 .map(|_| {
                     let byte = alphabet[number % alphabet.len()];

@@ -263,3 +263,34 @@ async fn a_mechanism_nobody_has_is_an_error_and_the_session_logs_in() {
         assert!(old.commands().iter().all(|line| is_only_a_login(line)), "{:?}", old.commands());
     }
 }
+
+#[tokio::test]
+async fn a_bad_login_of_one_session_is_nothing_to_another() {
+    for protocol in PROTOCOLS {
+        let (gateway, old) = gateway(service(protocol), TlsRule::Off).await;
+        let auth = if protocol == Protocol::Imap { "x AUTHENTICATE" } else { "AUTH" };
+        let mut bad = gateway.plain().await;
+        bad.hear(greeting(protocol)).await;
+        // A third in the middle of an exchange with the backend, and a fourth in the middle of one with us.
+        let mut challenged = gateway.plain().await;
+        challenged.hear(greeting(protocol)).await;
+        challenged.line(&format!("{auth} CRAM-MD5")).await;
+        let challenge = challenged.next_line().await.expect("a challenge");
+        assert!(challenge.ends_with("PDEuMkBvbGQ+"), "{challenge}");
+        bad.line(&format!("{auth} LOGIN")).await;
+        bad.next_line().await.expect("Username:");
+        for wrong in ["!", "*"] {
+            let mut good = gateway.plain().await;
+            good.hear(greeting(protocol)).await;
+            bad.line(wrong).await;
+            bad.next_line().await.expect("an error");
+            logs_in(&gateway, good, protocol, wrong).await;
+            bad.line(&format!("{auth} LOGIN")).await;
+            bad.next_line().await.expect("Username:");
+        }
+        // Its answer goes to its own challenge, whatever the others did meanwhile.
+        challenged.line(&base64("ann b913a602c7eda7a495b4e6e7334d3890")).await;
+        gateway.event("auth.ok", "user=ann mechanism=CRAM-MD5").await;
+        assert_eq!(old.dialled(), 4, "the health check, and each login its own");
+    }
+}
