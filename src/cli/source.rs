@@ -40,6 +40,15 @@ pub(crate) struct SourceArguments {
 }
 
 impl SourceArguments {
+    /// Sorts out which of two things is meant that clap, which looks at each flag alone, cannot: a backend on the command line
+    /// asks for a gateway without a file, and a file that only the environment names stands behind that.
+    pub(super) fn flags_first(mut self, is_flag: impl Fn(&str) -> bool) -> Self {
+        if is_flag("backend") && !is_flag("config") {
+            self.config = None;
+        }
+        self
+    }
+
     /// The file that is read, if one is.
     pub(crate) fn file(&self) -> Option<&Path> {
         let file = self.config.as_deref().and_then(written);

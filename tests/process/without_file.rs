@@ -129,6 +129,31 @@ fn a_flag_stands_before_the_environment_and_both_before_a_file() {
 }
 
 #[test]
+fn a_backend_on_the_command_line_stands_before_a_file_in_the_environment() {
+    let folder = Folder::new();
+    let file = folder.write("gatepost.yaml", "hostname: 7\n");
+    let ended = |arguments: &[&str]| {
+        let mut command = super::outcome::program();
+        command.args(arguments).env("GATEPOST_CONFIG", &file).env("GATEPOST_HOSTNAME", "mail.example.net");
+        super::outcome::outcome(command)
+    };
+    let said = ended(&["check", "--backend", "10.0.0.5"]).ends(0, &["4 listeners, 1 backend"]);
+    assert!(!said.err.contains("gatepost.yaml"), "{said:?}");
+    // Both commands take their flags alike; this one ends by itself because the offset is wrong.
+    let said = ended(&["run", "--backend", "10.0.0.5", "--port-offset", "65535"]).ends(78, &["65535"]);
+    assert!(!said.err.contains("gatepost.yaml"), "{said:?}");
+    ended(&["check"]).ends(78, &["gatepost.yaml"]);
+    // Two flags: the file is read, and what the other is for is said.
+    let path = file.display().to_string();
+    let flags = ["check", "--backend", "10.0.0.5", "-c", &path];
+    ended(&flags).ends(78, &["gatepost.yaml", "--backend (GATEPOST_BACKEND): is not looked at"]);
+    // One place in the environment beside another: as ever, the file.
+    let mut command = super::outcome::program();
+    command.arg("check").env("GATEPOST_CONFIG", &file).env("GATEPOST_BACKEND", "10.0.0.5");
+    super::outcome::outcome(command).ends(78, &["gatepost.yaml"]);
+}
+
+#[test]
 fn nobody_outside_the_allow_list_comes_in() {
     if !is_root_for("running without a file") {
         return;
