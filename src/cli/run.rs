@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Runs the gateway until it is told to end.
 pub(super) fn run(arguments: SourceArguments) -> u8 {
-    let (policy, warnings) = match arguments.load() {
+    let (policy, warnings) = match arguments.load_once_settled() {
         Ok(loaded) => loaded,
         Err(findings) => {
             match hint_without_file(&arguments) {
