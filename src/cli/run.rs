@@ -3,6 +3,7 @@
 use super::serving::Serving;
 use super::source::{SourceArguments, hint_without_file, print_findings};
 use super::{FAILED, FINE, REFUSED, say};
+use crate::config::Finding;
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
 use crate::server::{self, Bound};
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
             return FAILED;
         }
     };
-    match begin(policy, bound, identity.as_ref(), descriptors, arguments) {
+    match begin(policy, warnings, bound, identity.as_ref(), descriptors, arguments) {
         Ok(()) => FINE,
         Err(error) => {
             say(format_args!("{error:#}"));
@@ -52,9 +53,10 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     }
 }
 
-/// From here on as `runtime.user`.
+/// From here on as `runtime.user`. `told` are the warnings that were printed.
 fn begin(
     policy: Policy,
+    told: Vec<Finding>,
     bound: Bound,
     identity: Option<&Identity>,
     descriptors: u64,
@@ -90,7 +92,7 @@ fn begin(
         builder.worker_threads(policy.runtime.workers);
     }
     let runtime = builder.enable_all().build()?;
-    let serving = Serving { policy, bound, observe, descriptors, source: Box::new(move || arguments.load()) };
+    let serving = Serving { policy, told, bound, observe, descriptors, source: Box::new(move || arguments.load()) };
     let result = runtime.block_on(serving.until_told_to_end(|| ()));
     // Sessions that would not end do not keep the process; the log is written to its end.
     runtime.shutdown_background();

@@ -2,6 +2,7 @@
 
 use super::gateway::{Folder, Gateway, IMAPS};
 use super::outcome::{gatepost, outcome, program};
+use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use std::net::TcpListener;
 
@@ -135,4 +136,33 @@ fn a_certificate_is_waited_for_at_a_start_alone_and_only_if_all_else_is_good() {
     folder.configure(IMAPS, &format!("{PAIR}\nlimits: {{ sesions: 5 }}"));
     let said = folder.gatepost(&["run"]).ends(78, &["does not belong to the certificate", "sesions"]);
     assert!(!said.err.contains("tried again"), "{said:?}");
+}
+
+#[test]
+fn a_warning_about_a_certificate_is_said_once_at_start_and_once_at_a_reload() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, PAIR);
+    let (chain, key) = pair(2021);
+    put(&folder, &chain, &key);
+    let gateway = Gateway::start_in(&folder);
+    gateway.event("certificate.loaded");
+    gateway.hint("expired on");
+    gateway.hint("signed by itself");
+    let times = |words: &str| gateway.said().lines().filter(|line| line.contains(words)).count();
+    assert_eq!((times("expired on"), times("signed by itself")), (1, 1), "{}", gateway.said());
+
+    folder.configure(IMAPS, &format!("{PAIR}\nlimits: {{ ban: 2h }}"));
+    gateway.signal(Signal::SIGHUP);
+    gateway.event("config.reloaded");
+    assert_eq!((times("expired on"), times("signed by itself")), (2, 2), "{}", gateway.said());
+    // Other files, with other words: what is new is said, once.
+    let other = pair(2022);
+    folder.write("other.pem", &other.0);
+    put(&folder, &other.0, &other.1);
+    folder.configure(IMAPS, "tls: { certificates: [ { chain: other.pem, key: key.pem } ] }");
+    let before = gateway.lines_so_far();
+    gateway.signal(Signal::SIGHUP);
+    gateway.event_after(before, "config.reloaded");
+    assert_eq!(times("other.pem expired on 2022"), 1, "{}", gateway.said());
+    gateway.terminate();
 }
