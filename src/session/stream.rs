@@ -29,7 +29,15 @@ pub(super) struct ClientStream {
 #[derive(Debug)]
 enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Noted>>),
+}
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub(super) struct NoTls {
+    pub(super) error: io::Error,
+    /// What the client began with, as far as it is of use: a ClientHello with its extensions, as a rule.
+    pub(super) first: Vec<u8>,
 }
 
 impl ClientStream {
@@ -42,11 +50,18 @@ impl ClientStream {
     ///
     /// # Errors
     /// The handshake's; the connection is closed then. A stream already under TLS is refused.
-    pub(super) async fn start_tls(self, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
-        let Io::Plain(stream) = self.io else {
-            return Err(io::Error::other("TLS inside TLS"));
+    pub(super) async fn start_tls(self, config: Arc<rustls::ServerConfig>) -> Result<Self, NoTls> {
+        let Io::Plain(socket) = self.io else {
+            return Err(NoTls { error: io::Error::other("TLS inside TLS"), first: Vec::new() });
         };
-        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let noted = Noted { socket, first: Some(Box::default()) };
+        let mut stream = match TlsAcceptor::from(config).accept(noted).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, noted)) => {
+                return Err(NoTls { error, first: noted.first.map_or_else(Vec::new, |first| first.0) });
+            }
+        };
+        stream.get_mut().0.first = None;
         Ok(Self { io: Io::Tls(Box::new(stream)), bytes_in: self.bytes_in, bytes_out: self.bytes_out })
     }
 
@@ -55,17 +70,6 @@ impl ClientStream {
         match &self.io {
             Io::Plain(_) => None,
             Io::Tls(stream) => Some(stream.get_ref().1),
-        }
-    }
-
-    /// The bytes that wait in the socket, without taking them; only in the clear.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub(super) async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.io {
-            Io::Plain(stream) => stream.peek(buffer).await,
-            Io::Tls(_) => Ok(0),
         }
     }
 
@@ -120,5 +124,63 @@ impl AsyncWrite for ClientStream {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+/// A socket that keeps a note of the first bytes read from it, for as long as somebody may ask: a client whose handshake
+/// fails is told apart by them, however they were cut. A session has nothing of it but an empty pointer.
+#[derive(Debug)]
+struct Noted {
+    socket: TcpStream,
+    first: Option<Box<First>>,
+}
+
+#[derive(Debug, Default)]
+struct First(Vec<u8>);
+
+impl First {
+    /// Enough for the hello of a client from before TLS 1.3, whose version is asked for.
+    const LONGEST: usize = 1024;
+
+    fn note(&mut self, bytes: &[u8]) {
+        let room = Self::LONGEST - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
+        if let Some(first) = &mut self.first {
+            first.note(&buf.filled()[before..]);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
