@@ -177,6 +177,7 @@ fn settings(policy: &Policy) -> Settings {
 /// Reads all sources; a pair that is being written just now gets the time to settle.
 fn open(policy: &Policy, told: &[Finding]) -> Result<Watched, CertificateError> {
     let began = Instant::now();
+    let mut is_told = false;
     loop {
         match Watched::open(sources(policy)?, SystemTime::now()) {
             Ok((watched, findings)) => {
@@ -193,7 +194,9 @@ fn open(policy: &Policy, told: &[Finding]) -> Result<Watched, CertificateError> 
                 if !findings.iter().any(ChainFinding::may_settle) || began.elapsed() > SETTLING {
                     return Err(CertificateError::Findings(findings));
                 }
-                tracing::warn!("tried again for {} s: {}", SETTLING.as_secs(), lines(&findings));
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!("tried again for {} s: {}", SETTLING.as_secs(), lines(&findings));
+                }
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
