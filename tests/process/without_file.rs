@@ -7,6 +7,7 @@ use super::old_server::{Speaks, serve_at};
 use super::outcome::{gatepost, is_root_for, own_address, program_under, until};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Becomes what follows, with empty `/run` and `/var/lib`.
 const OWN_FOLDERS: [&str; 5] =
@@ -21,10 +22,13 @@ fn old_server() -> Ipv4Addr {
     address
 }
 
-/// An offset with which nobody listens on the default ports.
+/// An offset with which nobody listens on the default ports. Each caller has candidates of its own: tests run side by side,
+/// and what is free for two of them at once is not for long.
 fn free_offset() -> u16 {
-    let candidates =
-        (0..200).map(|step| 20_000 + u16::try_from((std::process::id() + step * 97) % 40_000).expect("fits"));
+    static CALLERS: AtomicU32 = AtomicU32::new(0);
+    let first = CALLERS.fetch_add(1, Ordering::Relaxed) * 20;
+    let candidates = (first..first + 20)
+        .map(|step| 20_000 + u16::try_from((std::process::id() + step * 97) % 40_000).expect("fits"));
     let is_free =
         |offset: &u16| [993, 995, 465, 587].iter().all(|port| TcpListener::bind(("::", port + offset)).is_ok());
     candidates.into_iter().find(is_free).expect("four free ports")
