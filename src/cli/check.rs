@@ -19,6 +19,13 @@ pub(crate) struct CheckArguments {
     online: bool,
 }
 
+impl CheckArguments {
+    /// As for [`SourceArguments::flags_first`].
+    pub(super) fn flags_first(self, is_flag: impl Fn(&str) -> bool) -> Self {
+        Self { source: self.source.flags_first(is_flag), ..self }
+    }
+}
+
 /// Checks a configuration.
 pub(super) fn check(arguments: &CheckArguments) -> u8 {
     let (policy, warnings) = match arguments.source.load(None) {

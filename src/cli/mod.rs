@@ -8,7 +8,8 @@ mod run;
 mod serving;
 mod source;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -71,9 +72,12 @@ impl ConfigFile {
 
 /// Runs the command on the command line. Human text goes to stderr, data to stdout.
 pub fn main() -> ExitCode {
-    let code = match Arguments::parse().command {
-        Command::Run(arguments) => run::run(arguments),
-        Command::Check(arguments) => check::check(&arguments),
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let is_flag = |name: &str| matches.subcommand().is_some_and(|(_, flags)| is_flag(flags, name));
+    let code = match arguments.command {
+        Command::Run(arguments) => run::run(arguments.flags_first(is_flag)),
+        Command::Check(arguments) => check::check(&arguments.flags_first(is_flag)),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Cert(command) => cert::cert(&command),
         Command::Status(arguments) => control::status(&arguments),
@@ -82,6 +86,11 @@ pub fn main() -> ExitCode {
         Command::Schema => print_data(format!("{:#}\n", crate::config::schema())),
     };
     ExitCode::from(code)
+}
+
+/// Whether a value stands on the command line, as opposed to the environment.
+fn is_flag(flags: &ArgMatches, name: &str) -> bool {
+    flags.value_source(name) == Some(ValueSource::CommandLine)
 }
 
 /// Writes data to stdout, and gives the exit code. A reader that has seen enough (`| head`) is no failure.

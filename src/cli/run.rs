@@ -3,6 +3,7 @@
 use super::serving::Serving;
 use super::source::{SourceArguments, hint_without_file, print_findings};
 use super::{FAILED, FINE, REFUSED, say};
+use crate::config::Finding;
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
 use crate::server::{self, Bound};
@@ -11,7 +12,7 @@ use crate::server::{self, Bound};
 pub(super) fn run(arguments: SourceArguments) -> u8 {
     // Before anything secret is read. Where it fails the log says so, once there is one.
     let _ = privileges::forbid_dumps();
-    let (policy, warnings) = match arguments.load(None) {
+    let (policy, warnings) = match arguments.load_once_settled() {
         Ok(loaded) => loaded,
         Err(findings) => {
             match hint_without_file(&arguments) {
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
             return FAILED;
         }
     };
-    match begin(policy, bound, identity.as_ref(), descriptors, arguments) {
+    match begin(policy, warnings, bound, identity.as_ref(), descriptors, arguments) {
         Ok(()) => FINE,
         Err(error) => {
             say(format_args!("{error:#}"));
@@ -52,9 +53,10 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
     }
 }
 
-/// From here on as `runtime.user`, in the sandbox.
+/// From here on as `runtime.user`, in the sandbox. `told` are the warnings that were printed.
 fn begin(
     policy: Policy,
+    told: Vec<Finding>,
     bound: Bound,
     identity: Option<&Identity>,
     descriptors: u64,
@@ -79,7 +81,7 @@ fn begin(
     let runtime = builder.worker_threads(workers).enable_all().build()?;
     let reach = sandbox.reach();
     let source = Box::new(move || arguments.load(reach.clone()));
-    let serving = Serving { policy, bound, observe, descriptors, source };
+    let serving = Serving { policy, told, bound, observe, descriptors, source };
     runtime.spawn(sandbox.watch());
     let result = runtime.block_on(serving.until_told_to_end(|| ()));
     // Sessions that would not end do not keep the process; the log is written to its end.

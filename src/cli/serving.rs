@@ -1,6 +1,7 @@
 //! A gateway between its start and its end: the admin interface, signals, systemd.
 
 use crate::admin;
+use crate::config::Finding;
 use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::server::{Bound, Keeper, Server, Source};
@@ -11,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// What a gateway is started with, once its sockets are bound and its privileges dropped.
 pub(super) struct Serving {
     pub(super) policy: Policy,
+    /// The warnings about it that have been printed.
+    pub(super) told: Vec<Finding>,
     pub(super) bound: Bound,
     pub(super) observe: Arc<Observe>,
     /// How many descriptors the process may have.
@@ -22,7 +25,7 @@ pub(super) struct Serving {
 impl Serving {
     /// Serves until SIGTERM, SIGINT or a drain over the admin socket, and then until the sessions have ended.
     pub(super) async fn until_told_to_end(self, when_ready: impl FnOnce()) -> anyhow::Result<()> {
-        let Self { policy, mut bound, observe, descriptors, source } = self;
+        let Self { policy, told, mut bound, observe, descriptors, source } = self;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -30,7 +33,7 @@ impl Serving {
         let admin_socket = bound.admin.take();
         let (keeper, policy) = tokio::task::spawn_blocking({
             let observe = Arc::clone(&observe);
-            move || Keeper::open(&policy, observe).map(|keeper| (keeper, policy))
+            move || Keeper::open_after(&policy, observe, &told).map(|keeper| (keeper, policy))
         })
         .await??;
         let server = Server::start(policy, bound, keeper, observe, source, descriptors).await?;

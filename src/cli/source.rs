@@ -1,12 +1,14 @@
 //! Where the configuration comes from: a file, or no file at all.
 
 use super::say;
-use crate::config::{self, Environment, Finding, Given};
+use crate::config::{self, Environment, Finding, Given, Severity};
 use crate::policy::{Policy, Reach};
+use crate::tls::SETTLING;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The file that is read when none is named.
 pub(super) const DEFAULT: &str = "/etc/gatepost/gatepost.yaml";
@@ -41,11 +43,37 @@ pub(crate) struct SourceArguments {
 }
 
 impl SourceArguments {
+    /// Sorts out which of two things is meant that clap, which looks at each flag alone, cannot: a backend on the command line
+    /// asks for a gateway without a file, and a file that only the environment names stands behind that.
+    pub(super) fn flags_first(mut self, is_flag: impl Fn(&str) -> bool) -> Self {
+        if is_flag("backend") && !is_flag("config") {
+            self.config = None;
+        }
+        self
+    }
+
     /// The file that is read, if one is.
     pub(crate) fn file(&self) -> Option<&Path> {
         let file = self.config.as_deref().and_then(written);
         let needs_none = self.backend.as_deref().is_some_and(|backend| !backend.is_empty());
         file.or((!needs_none).then_some(Path::new(DEFAULT)))
+    }
+
+    /// Reads the configuration for a start. A certificate that is caught between the writing of its two files is tried again
+    /// for a while: a machine that restarts in that moment must not be left without mail.
+    pub(super) fn load_once_settled(&self) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+        let began = Instant::now();
+        once_settled(
+            || self.load(None),
+            |findings, is_first| {
+                if is_first {
+                    print_findings(findings);
+                    say(format_args!("this may be a renewal under way: tried again for {} s", SETTLING.as_secs()));
+                }
+                std::thread::sleep(Duration::from_millis(500));
+                began.elapsed() < SETTLING
+            },
+        )
     }
 
     /// Reads the configuration; in a sandbox, what is in its reach.
@@ -64,6 +92,25 @@ impl SourceArguments {
             Some(file) => config::load_with(file, &environment, &given),
             None => config::without_file(&given, &environment),
         }
+    }
+}
+
+/// Loads again as long as nothing is wrong but what may pass, and `wait` says that there is time.
+fn once_settled<T>(
+    mut load: impl FnMut() -> Result<T, Vec<Finding>>,
+    mut wait: impl FnMut(&[Finding], bool) -> bool,
+) -> Result<T, Vec<Finding>> {
+    let mut is_first = true;
+    loop {
+        let findings = match load() {
+            Ok(loaded) => return Ok(loaded),
+            Err(findings) => findings,
+        };
+        let may_pass = findings.iter().all(|finding| finding.severity != Severity::Error);
+        if !may_pass || !wait(&findings, is_first) {
+            return Err(findings);
+        }
+        is_first = false;
     }
 }
 
@@ -102,5 +149,42 @@ pub(crate) fn hint_without_file(arguments: &SourceArguments) -> Option<String> {
 pub(crate) fn print_findings(findings: &[Finding]) {
     for finding in findings {
         say(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(severity: Severity) -> Finding {
+        Finding { severity, place: None, message: "wrong".to_owned() }
+    }
+
+    /// Loads with these severities, one set after the other, and says how often it waited, up to `patience` times.
+    fn tried(sets: &[&[Severity]], patience: usize) -> (Result<(), usize>, usize) {
+        let (mut sets, mut waits) = (sets.iter(), 0);
+        let result = once_settled(
+            || match sets.next() {
+                Some([]) => Ok(()),
+                Some(set) => Err(set.iter().copied().map(finding).collect()),
+                None => panic!("asked once too often"),
+            },
+            |_, is_first| {
+                assert_eq!(is_first, waits == 0);
+                waits += 1;
+                waits <= patience
+            },
+        );
+        (result.map_err(|findings| findings.len()), waits)
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for_and_not_for_ever() {
+        use Severity::{Error, Passing, Warning};
+        assert_eq!(tried(&[&[]], 9), (Ok(()), 0));
+        assert_eq!(tried(&[&[Passing, Warning], &[Passing], &[]], 9), (Ok(()), 2));
+        assert_eq!(tried(&[&[Passing, Error]], 9), (Err(2), 0));
+        assert_eq!(tried(&[&[Passing], &[Error]], 9), (Err(1), 1));
+        assert_eq!(tried(&[&[Passing], &[Passing], &[Passing, Passing]], 2), (Err(2), 3));
     }
 }

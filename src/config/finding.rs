@@ -18,6 +18,8 @@ pub struct Finding {
 pub enum Severity {
     /// The configuration is refused.
     Error,
+    /// It is refused, and may be good in a moment: two files that belong together are being replaced one after the other.
+    Passing,
     /// It runs, perhaps not as meant.
     Warning,
 }
@@ -36,7 +38,7 @@ pub struct Place {
 impl Finding {
     /// Whether it keeps the gateway from starting.
     pub fn is_error(&self) -> bool {
-        self.severity == Severity::Error
+        self.severity != Severity::Warning
     }
 }
 
@@ -46,7 +48,7 @@ impl fmt::Display for Finding {
             write!(f, "{file}:{line}:{column}: ")?;
         }
         let severity = match self.severity {
-            Severity::Error => "error",
+            Severity::Error | Severity::Passing => "error",
             Severity::Warning => "warning",
         };
         write!(f, "{severity}: {}", self.message)

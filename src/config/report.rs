@@ -96,6 +96,11 @@ impl Report {
         self.add(Severity::Error, spot, message);
     }
 
+    /// The same, where another look in a moment may find it gone.
+    pub(super) fn passing(&mut self, spot: &Spot, message: impl fmt::Display) {
+        self.add(Severity::Passing, spot, message);
+    }
+
     /// Something that may not be meant.
     pub(super) fn warning(&mut self, spot: &Spot, message: impl fmt::Display) {
         self.add(Severity::Warning, spot, message);

@@ -20,7 +20,7 @@ pub enum Kind {
     /// The backend is not there, or says "not now".
     AuthError,
     /// A connection that came past its TLS handshake has ended; exactly one for each. (A handshake that failed on an
-    /// implicit port is one `tls.failed` and nothing more.)
+    /// implicit port is one `tls.failed` and nothing more; a load balancer's check that says nothing there is not even that.)
     SessionClosed,
     /// A connection was not let in.
     ConnectionRefused,
@@ -300,6 +300,7 @@ mod tests {
         event.protocol = Some(Service::Imap);
         event.client_ip = Some([192, 0, 2, 7].into());
         event.client_port = Some(40000);
+        event.proxy_ip = Some([10, 0, 0, 9].into());
         event.tls = Some(TlsFacts {
             version: "1.3",
             cipher: "TLS13_AES_256_GCM_SHA384".into(),
@@ -313,7 +314,7 @@ mod tests {
         event.bytes_in = Some(10);
         let expected = concat!(
             r#"{"event":"session.closed","session":"0000000000000001","listener":"imaps","protocol":"imap","#,
-            r#""client_ip":"192.0.2.7","client_port":40000,"tls":{"version":"1.3","#,
+            r#""client_ip":"192.0.2.7","client_port":40000,"proxy_ip":"10.0.0.9","tls":{"version":"1.3","#,
             r#""cipher":"TLS13_AES_256_GCM_SHA384","group":"X25519MLKEM768","sni":null,"alpn":null,"resumed":false},"#,
             r#""mechanism":"PLAIN","duration_ms":1234,"bytes_in":10}"#
         );

@@ -253,6 +253,10 @@ mod tests {
             line,
             "09:00:00.007 auth.failed         imaps       192.0.2.7       alice            bad_credentials, PLAIN, no TLS, 45ms\n"
         );
+        let mut event = failed("alice");
+        event.proxy_ip = Some([10, 0, 0, 9].into());
+        let line = String::from_utf8(Style::Text { color: false }.event(at(), &event)).expect("UTF-8");
+        assert!(line.contains(" alice            bad_credentials, via 10.0.0.9, PLAIN,"), "{line}");
         let line = String::from_utf8(Style::Text { color: true }.event(at(), &failed("alice"))).expect("UTF-8");
         assert!(line.contains("\x1b[33mauth.failed"), "{line}");
     }

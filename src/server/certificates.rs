@@ -1,5 +1,6 @@
 //! The certificates in service: read at start, looked at from time to time, each change an event.
 
+use crate::config::Finding;
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::Policy;
 use crate::tls::{
@@ -47,7 +48,15 @@ impl Keeper {
     /// # Errors
     /// [`CertificateError`] when there is nothing to serve.
     pub fn open(policy: &Policy, observe: Arc<Observe>) -> Result<Self, CertificateError> {
-        let watched = open(policy)?;
+        Self::open_after(policy, observe, &[])
+    }
+
+    /// The same, where these warnings about the configuration have been told: they are not repeated.
+    ///
+    /// # Errors
+    /// As for [`Keeper::open`].
+    pub fn open_after(policy: &Policy, observe: Arc<Observe>, told: &[Finding]) -> Result<Self, CertificateError> {
+        let watched = open(policy, told)?;
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
         let tls = ServerTls::new(settings(policy), certificates)?;
         let mut keeper = Self { watched, tls, observe, shown: BTreeSet::new() };
@@ -63,20 +72,21 @@ impl Keeper {
     /// Looks at the sources; what changed and is sound is served from now on.
     pub fn poll(&mut self) {
         let changes = self.watched.poll(&self.tls, SystemTime::now());
-        self.tell(changes);
+        self.tell(changes, &[]);
     }
 
-    /// Takes a new policy's sources. What does not stand up leaves everything as it was.
+    /// Takes a new policy's sources. What does not stand up leaves everything as it was. `told` are the warnings about it
+    /// that have been told.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub fn reload(&mut self, old: &Policy, new: &Policy) -> Result<ServerTls, CertificateError> {
+    pub fn reload(&mut self, old: &Policy, new: &Policy, told: &[Finding]) -> Result<ServerTls, CertificateError> {
         if old.tls == new.tls && old.hostname == new.hostname && old.state_dir == new.state_dir {
             let changes = self.watched.reload(&self.tls, SystemTime::now());
-            self.tell(changes);
+            self.tell(changes, told);
             return Ok(self.tls.clone());
         }
-        let watched = open(new)?;
+        let watched = open(new, told)?;
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
         self.tls = self.tls.with_settings(settings(new))?;
         self.tls.replace(certificates);
@@ -99,15 +109,18 @@ impl Keeper {
     /// Tells of every certificate in service: all of them are new, or may be.
     fn tell_all(&mut self) {
         for identity in self.tls.certificates().identities() {
-            self.loaded(identity, &[]);
+            self.loaded(identity);
         }
         self.forget_what_is_gone();
     }
 
-    fn tell(&mut self, changes: Vec<Change>) {
+    fn tell(&mut self, changes: Vec<Change>, told: &[Finding]) {
         for change in changes {
             match change {
-                Change::Loaded { identity, warnings } => self.loaded(&identity, &warnings),
+                Change::Loaded { identity, warnings } => {
+                    self.loaded(&identity);
+                    warn(&warnings, told);
+                }
                 Change::Waiting { files, findings } => tracing::warn!(
                     "{}: looked at again until it fits together: {}",
                     place(files.as_ref()),
@@ -124,7 +137,7 @@ impl Keeper {
         self.forget_what_is_gone();
     }
 
-    fn loaded(&self, identity: &Identity, warnings: &[ChainFinding]) {
+    fn loaded(&self, identity: &Identity) {
         for name in identity.names() {
             self.observe.metrics().certificate_expiry(&name.to_string(), identity.not_after());
         }
@@ -140,8 +153,14 @@ impl Keeper {
             event.detail = Some(format!("{names}: until {until}; renew it now"));
             self.observe.record(&event);
         }
-        for warning in warnings {
-            tracing::warn!("{warning}");
+    }
+}
+
+/// Tells what has not been told with the place of its entry in the configuration, where that was looked at before.
+fn warn(findings: &[ChainFinding], told: &[Finding]) {
+    for finding in findings.iter().map(ToString::to_string) {
+        if !told.iter().any(|told| told.message.ends_with(&finding)) {
+            tracing::warn!("{finding}");
         }
     }
 }
@@ -156,8 +175,9 @@ fn settings(policy: &Policy) -> Settings {
 }
 
 /// Reads all sources; a pair that is being written just now gets the time to settle.
-fn open(policy: &Policy) -> Result<Watched, CertificateError> {
+fn open(policy: &Policy, told: &[Finding]) -> Result<Watched, CertificateError> {
     let began = Instant::now();
+    let mut is_told = false;
     loop {
         match Watched::open(sources(policy)?, SystemTime::now()) {
             Ok((watched, findings)) => {
@@ -167,16 +187,16 @@ fn open(policy: &Policy) -> Result<Watched, CertificateError> {
                 if !errors.is_empty() {
                     return Err(CertificateError::Findings(errors));
                 }
-                for finding in rest {
-                    tracing::warn!("{finding}");
-                }
+                warn(&rest, told);
                 return Ok(watched);
             }
             Err(findings) => {
                 if !findings.iter().any(ChainFinding::may_settle) || began.elapsed() > SETTLING {
                     return Err(CertificateError::Findings(findings));
                 }
-                tracing::warn!("tried again for {} s: {}", SETTLING.as_secs(), lines(&findings));
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!("tried again for {} s: {}", SETTLING.as_secs(), lines(&findings));
+                }
                 std::thread::sleep(Duration::from_secs(1));
             }
         }

@@ -36,7 +36,7 @@ impl Server {
         let this = Arc::clone(self);
         let loaded = tokio::task::spawn_blocking(move || (this.source)()).await.map_err(|error| error.to_string())?;
         let (policy, warnings) = loaded.map_err(|findings| lines(&findings))?;
-        for warning in warnings {
+        for warning in &warnings {
             tracing::warn!("{warning}");
         }
         // What can fail comes first: until all of it has gone well nothing is changed.
@@ -45,7 +45,7 @@ impl Server {
         self.shared.observe.reopen();
         let this = Arc::clone(self);
         let (before, new) = (Arc::clone(&old), policy.clone());
-        let tls = tokio::task::spawn_blocking(move || this.keeper.blocking_lock().reload(&before, &new))
+        let tls = tokio::task::spawn_blocking(move || this.keeper.blocking_lock().reload(&before, &new, &warnings))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 //! with one.
 
 use super::Session;
-use super::stream::ClientStream;
+use super::stream::{ClientStream, NoTls};
 use crate::gate::Admission;
 use crate::observe::event::{Event, TlsFacts};
 use crate::observe::metrics::ListenerMetrics;
@@ -16,9 +16,6 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-
-/// What is looked at of a first flight that fails: a ClientHello with its extensions, as a rule.
-const PEEK: usize = 1024;
 
 /// Lets the connection in, or refuses it in the listener's words. On a TLS port a refused address costs no handshake.
 pub(super) async fn enter(
@@ -124,21 +121,9 @@ pub(super) async fn secure(
     deadline: Instant,
 ) -> Result<ClientStream, Option<ClientStream>> {
     let started = Instant::now();
-    let mut first = [0; PEEK];
-    let mut seen = 0;
     let config = session.shared.tls.load().config(alpn(session.listener.service));
     let counts = (stream.bytes_in, stream.bytes_out);
-    let handshake = async {
-        match stream.peek(&mut first).await {
-            Ok(length) => seen = length,
-            Err(error) => return Err((error, stream)),
-        }
-        match tls::client_hello_version(&first[..seen]) {
-            Some(_) => Err(stream.refuse_version().await),
-            None => stream.start_tls(config).await,
-        }
-    };
-    let outcome = tokio::time::timeout_at(deadline, handshake).await;
+    let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config)).await;
     let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
         Ok(Ok(mut stream)) => {
@@ -158,13 +143,15 @@ pub(super) async fn secure(
             }
             return Ok(stream);
         }
-        Ok(Err((_, stream))) if is_check && seen == 0 => return Err(Some(stream)),
-        Ok(Err((error, stream))) => (explain(&error, &first[..seen], &session.listener), Some(stream)),
+        Ok(Err(NoTls { first, stream, .. })) if is_check && first.is_empty() => return Err(Some(stream)),
+        Ok(Err(NoTls { error, first, stream })) => {
+            if let Some(version) = tls::client_hello_version(&first) {
+                metrics.too_old(version.as_str());
+            }
+            (explain(&error, &first, &session.listener), Some(stream))
+        }
         Err(_) => (("timeout", "the handshake did not come to an end in time".to_owned()), None),
     };
-    if let Some(version) = tls::client_hello_version(&first[..seen]) {
-        metrics.too_old(version.as_str());
-    }
     let mut event = session.event(Kind::TlsFailed);
     event.reason = Some(reason.to_owned());
     event.detail = Some(detail);

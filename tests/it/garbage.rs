@@ -94,6 +94,32 @@ async fn behind_the_go_ahead_for_tls_nothing_is_read_in_the_clear() {
     }
 }
 
+/// OpenSSL's hello of TLS 1.0.
+const TLS_1_0: &str = "16030100630100005f0301f0e2041baf44fa3be05a6beef2534f5d3e6afa088e0eb1ea6948ee4f022dccda000012c00ac0140039c009\
+    c01300330035002f00ff01000024000b000403000102000a000c000a001d0017001e0019001800230000001600000017\
+    0000";
+
+#[tokio::test]
+async fn a_client_too_old_for_our_tls_is_counted_however_its_hello_is_cut() {
+    let hello: Vec<u8> = (0..TLS_1_0.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&TLS_1_0[at..at + 2], 16).expect("hexadecimal digits"))
+        .collect();
+    for cut in [Cut::Whole, Cut::Bytes] {
+        let (gateway, _post) = gateway(Protocol::Imap, TlsRule::Implicit, "").await;
+        for tries in 1..=2 {
+            let mut client = Talk::connect(gateway.address(), None, cut).await.expect("it listens");
+            client.say(&hello).await;
+            let alert = client.rest().await.expect("a proper end");
+            assert!(alert.starts_with(b"\x15\x03"), "{}", alert.escape_ascii());
+            let event = gateway.event("tls.failed", "reason=too_old").await;
+            assert!(event["detail"].as_str().is_some_and(|detail| detail.contains("1.0")), "{event}");
+            let counted = gateway.metric("gatepost_tls_too_old_total{listener=\"imap-implicit\",version=\"1.0\"}");
+            assert_eq!(counted, f64::from(tries), "{cut:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_has_one_deadline_however_it_drips() {
     for protocol in PROTOCOLS {

@@ -170,6 +170,13 @@ impl Gateway {
         self.line_after(skip, kind, |line| line["event"] == kind)
     }
 
+    /// Waits for words on standard error.
+    #[track_caller]
+    pub fn hint(&self, words: &str) {
+        let found = self.err.wait(0, |line| line.as_str().is_some_and(|line| line.contains(words)));
+        assert!(found.is_some(), "no {words:?} in what it said:\n{}", self.said());
+    }
+
     /// Waits for a message with these words.
     #[track_caller]
     pub fn message(&self, words: &str) -> Value {

@@ -2,6 +2,8 @@
 
 use super::gateway::{Folder, Gateway, IMAPS};
 use super::outcome::{gatepost, outcome, program};
+use nix::sys::signal::Signal;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use std::net::TcpListener;
 
 #[test]
@@ -85,5 +87,82 @@ fn a_gateway_whose_old_server_is_down_starts_all_the_same() {
     folder.write("gatepost.yaml", others.collect::<String>() + &backend);
     let gateway = Gateway::start_in(&folder);
     assert_eq!(gateway.event("backend.down")["server"], down.to_string());
+    gateway.terminate();
+}
+
+const PAIR: &str = "tls: { certificates: [ { chain: chain.pem, key: key.pem } ] }";
+
+/// A certificate of its own for the gateway's name, good to the end of that year, and its key.
+fn pair(until: i32) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(["mail.example.net".to_owned()]).expect("a name");
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 12, 31));
+    (params.self_signed(&key).expect("signs").pem(), key.serialize_pem())
+}
+
+/// Writes files whose key is readable by its owner alone.
+fn put(folder: &Folder, chain: &str, key: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    folder.write("chain.pem", chain);
+    let key = folder.write("key.pem", key);
+    std::fs::set_permissions(key, PermissionsExt::from_mode(0o600)).expect("ours");
+}
+
+#[test]
+fn a_certificate_in_the_middle_of_its_renewal_is_waited_for_and_said() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, PAIR);
+    let ((old, _), (new, key)) = (pair(2100), pair(2101));
+    put(&folder, &old, &key);
+    let mut command = program();
+    command.args(["run", "-c"]).arg(folder.at("gatepost.yaml"));
+    let gateway = Gateway::spawn(&folder, command);
+    gateway.hint("the key in");
+    gateway.hint("tried again for 30 s");
+    put(&folder, &new, &key);
+    gateway.event("certificate.loaded");
+    gateway.message("listening on");
+    gateway.terminate();
+}
+
+#[test]
+fn a_certificate_is_waited_for_at_a_start_alone_and_only_if_all_else_is_good() {
+    let folder = Folder::new();
+    put(&folder, &pair(2100).0, &pair(2101).1);
+    folder.configure(IMAPS, PAIR);
+    let said = folder.gatepost(&["check"]).ends(78, &["does not belong to the certificate"]);
+    assert!(!said.err.contains("tried again"), "{said:?}");
+
+    folder.configure(IMAPS, &format!("{PAIR}\nlimits: {{ sesions: 5 }}"));
+    let said = folder.gatepost(&["run"]).ends(78, &["does not belong to the certificate", "sesions"]);
+    assert!(!said.err.contains("tried again"), "{said:?}");
+}
+
+#[test]
+fn a_warning_about_a_certificate_is_said_once_at_start_and_once_at_a_reload() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, PAIR);
+    let (chain, key) = pair(2021);
+    put(&folder, &chain, &key);
+    let gateway = Gateway::start_in(&folder);
+    gateway.event("certificate.loaded");
+    gateway.hint("expired on");
+    gateway.hint("signed by itself");
+    let times = |words: &str| gateway.said().lines().filter(|line| line.contains(words)).count();
+    assert_eq!((times("expired on"), times("signed by itself")), (1, 1), "{}", gateway.said());
+
+    folder.configure(IMAPS, &format!("{PAIR}\nlimits: {{ ban: 2h }}"));
+    gateway.signal(Signal::SIGHUP);
+    gateway.event("config.reloaded");
+    assert_eq!((times("expired on"), times("signed by itself")), (2, 2), "{}", gateway.said());
+    // Other files, with other words: what is new is said, once.
+    let other = pair(2022);
+    folder.write("other.pem", &other.0);
+    put(&folder, &other.0, &other.1);
+    folder.configure(IMAPS, "tls: { certificates: [ { chain: other.pem, key: key.pem } ] }");
+    let before = gateway.lines_so_far();
+    gateway.signal(Signal::SIGHUP);
+    gateway.event_after(before, "config.reloaded");
+    assert_eq!(times("other.pem expired on 2022"), 1, "{}", gateway.said());
     gateway.terminate();
 }

@@ -7,6 +7,7 @@ use super::old_server::{Speaks, serve_at};
 use super::outcome::{gatepost, is_root_for, own_address, program_under, until};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Becomes what follows, with empty `/run` and `/var/lib`.
 const OWN_FOLDERS: [&str; 5] =
@@ -21,10 +22,13 @@ fn old_server() -> Ipv4Addr {
     address
 }
 
-/// An offset with which nobody listens on the default ports.
+/// An offset with which nobody listens on the default ports. Each caller has candidates of its own: tests run side by side,
+/// and what is free for two of them at once is not for long.
 fn free_offset() -> u16 {
-    let candidates =
-        (0..200).map(|step| 20_000 + u16::try_from((std::process::id() + step * 97) % 40_000).expect("fits"));
+    static CALLERS: AtomicU32 = AtomicU32::new(0);
+    let first = CALLERS.fetch_add(1, Ordering::Relaxed) * 20;
+    let candidates = (first..first + 20)
+        .map(|step| 20_000 + u16::try_from((std::process::id() + step * 97) % 40_000).expect("fits"));
     let is_free =
         |offset: &u16| [993, 995, 465, 587].iter().all(|port| TcpListener::bind(("::", port + offset)).is_ok());
     candidates.into_iter().find(is_free).expect("four free ports")
@@ -126,6 +130,31 @@ fn a_flag_stands_before_the_environment_and_both_before_a_file() {
     assert!(!status.contains(&backend), "the file names the backend: {status}");
     assert!(gateway.said().contains("--backend (GATEPOST_BACKEND): is not looked at"), "{}", gateway.said());
     gateway.terminate();
+}
+
+#[test]
+fn a_backend_on_the_command_line_stands_before_a_file_in_the_environment() {
+    let folder = Folder::new();
+    let file = folder.write("gatepost.yaml", "hostname: 7\n");
+    let ended = |arguments: &[&str]| {
+        let mut command = super::outcome::program();
+        command.args(arguments).env("GATEPOST_CONFIG", &file).env("GATEPOST_HOSTNAME", "mail.example.net");
+        super::outcome::outcome(command)
+    };
+    let said = ended(&["check", "--backend", "10.0.0.5"]).ends(0, &["4 listeners, 1 backend"]);
+    assert!(!said.err.contains("gatepost.yaml"), "{said:?}");
+    // Both commands take their flags alike; this one ends by itself because the offset is wrong.
+    let said = ended(&["run", "--backend", "10.0.0.5", "--port-offset", "65535"]).ends(78, &["65535"]);
+    assert!(!said.err.contains("gatepost.yaml"), "{said:?}");
+    ended(&["check"]).ends(78, &["gatepost.yaml"]);
+    // Two flags: the file is read, and what the other is for is said.
+    let path = file.display().to_string();
+    let flags = ["check", "--backend", "10.0.0.5", "-c", &path];
+    ended(&flags).ends(78, &["gatepost.yaml", "--backend (GATEPOST_BACKEND): is not looked at"]);
+    // One place in the environment beside another: as ever, the file.
+    let mut command = super::outcome::program();
+    command.arg("check").env("GATEPOST_CONFIG", &file).env("GATEPOST_BACKEND", "10.0.0.5");
+    super::outcome::outcome(command).ends(78, &["gatepost.yaml"]);
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         let ca = folder.join("ca.pem");
         let serving = Serving {
             policy,
+            told: warnings,
             bound,
             observe: Arc::clone(&observe),
             descriptors,

@@ -65,6 +65,8 @@ fn tell(finding: &ChainFinding, spot: &Spot, report: &mut Report) {
     let spot = spot.key(if about_key { "key" } else { "chain" });
     if finding.severity() == tls::Severity::Warning || finding.is_about_time() {
         report.warning(&spot, finding);
+    } else if finding.may_settle() {
+        report.passing(&spot, finding);
     } else {
         report.error(&spot, finding);
     }
