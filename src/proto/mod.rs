@@ -17,7 +17,7 @@ pub mod line;
 pub mod pop3;
 mod refusal;
 pub mod sasl;
-mod secret;
+pub mod secret;
 pub mod smtp;
 mod stranger;
 
