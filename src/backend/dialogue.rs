@@ -1,6 +1,7 @@
 //! One connection to a backend: a socket, the protocol's client half, and the two buffers between them.
 
 use super::Server;
+use crate::proto::secret::shed;
 use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -101,7 +102,11 @@ impl Dialogue {
             loop {
                 match self.back.next(&mut self.input, &mut self.out)? {
                     BackStep::More => {}
-                    step => return Ok(step),
+                    step => {
+                        // A login went through it.
+                        shed(&mut self.out);
+                        return Ok(step);
+                    }
                 }
                 // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
                 self.input.reserve(READ);

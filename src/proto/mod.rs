@@ -18,7 +18,7 @@ pub mod pop3;
 pub mod proxy_header;
 mod refusal;
 pub mod sasl;
-mod secret;
+pub mod secret;
 pub mod smtp;
 mod stranger;
 

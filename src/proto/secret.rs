@@ -1,5 +1,6 @@
 //! A value that must not be seen: it prints as `[secret]` and is wiped when dropped.
 
+use bytes::BytesMut;
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -32,9 +33,28 @@ impl From<&[u8]> for Secret<Vec<u8>> {
     }
 }
 
+/// Gives back the memory of a buffer in which a secret may have stood. What is taken from a buffer's front stays in its
+/// memory, out of everybody's sight, until it is written over by chance; what is given back is wiped by the program's
+/// allocator (`main.rs`). Bytes that are still to be read stay readable.
+pub fn shed(buffer: &mut BytesMut) {
+    *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_still_to_be_read_is_kept_and_the_memory_is_another() {
+        let mut buffer = BytesMut::from(&b"PASS hunter2\r\nSTAT\r\n"[..]);
+        let line = buffer.split_to(14).as_ptr();
+        shed(&mut buffer);
+        assert_eq!(&buffer[..], b"STAT\r\n");
+        assert_ne!(buffer.as_ptr(), line);
+        let _ = buffer.split_to(6);
+        shed(&mut buffer);
+        assert_eq!(buffer.capacity(), 0);
+    }
 
     #[test]
     fn a_secret_does_not_print_itself() {

