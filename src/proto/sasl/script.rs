@@ -101,6 +101,11 @@ impl Script {
         }
     }
 
+    /// Whether every response that was ready has been sent.
+    pub fn is_said(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Whether challenges past the script are the client's to answer. Otherwise one is a fault: answer it with `*`.
     pub fn passes_through(&self) -> bool {
         self.through

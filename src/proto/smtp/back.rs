@@ -31,8 +31,11 @@ enum State {
     Helo,
     /// Nothing was asked.
     Idle,
-    /// AUTH was sent.
-    Auth(Script),
+    /// AUTH was sent. `answered`: the server has seen something of the credentials.
+    Auth {
+        script: Script,
+        answered: bool,
+    },
     /// A challenge is the client's to answer.
     Challenged(Script),
     /// The exchange was broken off by us.
@@ -63,7 +66,7 @@ impl Back for SmtpBack {
                 State::Ehlo => self.ehlo(&reply, input, out)?,
                 State::Helo if reply.is_positive() => self.ready(input)?,
                 State::Helo => return Err(turned_away(&reply)),
-                State::Auth(script) => self.auth(script, &reply, out)?,
+                State::Auth { script, answered } => self.auth(script, answered, &reply, input, out)?,
                 State::Cancelled => BackStep::Unavailable(reply.summary()),
                 State::Idle | State::Challenged(_) => return Err(BackFault::Unsolicited),
             };
@@ -85,15 +88,18 @@ impl Back for SmtpBack {
         };
         let mut script = Script::new(&mechanism, &login.credentials);
         command(out);
+        let bare = out.len();
         script.initial(&mechanism, out);
+        let mut answered = out.len() > bare;
         if out.len() - start + 2 > MAX_OLD_COMMAND {
             out[start..].zeroize();
             out.truncate(start);
             script = Script::new(&mechanism, &login.credentials);
             command(out);
+            answered = false;
         }
         out.put_slice(b"\r\n");
-        self.state = State::Auth(script);
+        self.state = State::Auth { script, answered };
         Ok(())
     }
 
@@ -101,7 +107,7 @@ impl Back for SmtpBack {
         if let State::Challenged(script) = std::mem::replace(&mut self.state, State::Idle) {
             encode(response, out);
             out.put_slice(b"\r\n");
-            self.state = State::Auth(script);
+            self.state = State::Auth { script, answered: true };
         }
     }
 
@@ -151,12 +157,23 @@ impl SmtpBack {
         out.put_slice(b"\r\n");
     }
 
-    fn auth(&mut self, mut script: Script, reply: &SmtpReply, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+    fn auth(
+        &mut self,
+        mut script: Script,
+        answered: bool,
+        reply: &SmtpReply,
+        input: &BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<BackStep, BackFault> {
         match reply.code() {
+            // Nobody gets a session for credentials that were not said.
+            235 if !answered || !script.is_said() => Err(BackFault::Garbage("SMTP", reply.summary().to_line())),
             235 => Ok(BackStep::Accepted(reply.summary())),
             334 => {
+                // It waits for us now: what stands behind it is no answer to what we say next.
+                unasked(input)?;
                 if script.answer(out) {
-                    self.state = State::Auth(script);
+                    self.state = State::Auth { script, answered: true };
                     return Ok(BackStep::More);
                 }
                 let challenge = reply.lines().next().unwrap_or_default();
@@ -366,6 +383,21 @@ mod tests {
         let login = Login { mechanism: scram, credentials: Credentials::Sasl { initial } };
         let seen = logged_in_with(&login, "250-old\r\n250 AUTH SCRAM-SHA-256\r\n", &["334 !!!\r\n"]);
         assert_eq!(seen, ["> AUTH SCRAM-SHA-256 biwsbj1qb2Uscj14", "> *"]);
+    }
+
+    #[test]
+    fn nobody_gets_in_by_credentials_that_were_not_said() {
+        let cram = Login { mechanism: Mechanism::CRAM_MD5, credentials: Credentials::Sasl { initial: None } };
+        let seen = logged_in_with(&cram, "250-old\r\n250 AUTH CRAM-MD5\r\n", &["235 ok\r\n"]);
+        assert_eq!(seen[1..], ["= fault the backend does not speak SMTP: 235 ok"]);
+        for (replies, fault) in [
+            (&["235 ok\r\n"][..], "= fault the backend does not speak SMTP: 235 ok"),
+            (&["334 VXNlcm5hbWU6\r\n", "235 ok\r\n"], "= fault the backend does not speak SMTP: 235 ok"),
+            (&["334 VXNlcm5hbWU6\r\n235 ok\r\n"], "= fault the backend spoke without being asked"),
+        ] {
+            let seen = logged_in_with(&password(b"secret"), "250-old\r\n250 AUTH LOGIN\r\n", replies);
+            assert_eq!(seen.last().map(String::as_str), Some(fault), "{replies:?}");
+        }
     }
 
     #[test]
