@@ -12,6 +12,7 @@ mod gateway;
 mod lifecycle;
 mod live;
 mod mail;
+mod matrix;
 mod secrets;
 mod submission;
 mod talk;
