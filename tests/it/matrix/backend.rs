@@ -1,8 +1,8 @@
 //! The backend's side: at each point where its answer is due, something else comes, or nothing.
 
+use super::backend_expected::{Expected, turned_away};
 use super::bench::{Bench, on_a_runtime, pass, step_to};
 use super::end::{End, Ended};
-use super::expected::{Expected, turned_away};
 use super::points::{Dialogue, Part, Point, Step, dialogues};
 use super::{Row, play};
 use gatepost::proto::{Protocol, Service, TlsRule};

@@ -81,11 +81,34 @@ impl Bench {
 
     /// A client that has been greeted.
     pub(crate) async fn client(&self) -> End {
-        let mut client = End::connect(self.gateway.address()).await;
-        if self.tls == TlsRule::Implicit {
-            client = client.start_tls(self.gateway.trust()).await;
+        let greeting = crate::mail::greeting(self.protocol());
+        match self.tls {
+            TlsRule::StartTls => self.gone_ahead().await.start_tls(self.gateway.trust()).await,
+            TlsRule::Implicit => {
+                let client = End::connect(self.gateway.address()).await;
+                let mut client = client.start_tls(self.gateway.trust()).await;
+                client.hear(greeting).await;
+                client
+            }
+            TlsRule::Off | TlsRule::Optional => {
+                let mut client = End::connect(self.gateway.address()).await;
+                client.hear(greeting).await;
+                client
+            }
         }
+    }
+
+    /// A client that has been told to go ahead with TLS.
+    pub(crate) async fn gone_ahead(&self) -> End {
+        let mut client = End::connect(self.gateway.address()).await;
         client.hear(crate::mail::greeting(self.protocol())).await;
+        let (ask, go_ahead) = match self.protocol() {
+            Protocol::Imap => ("a STARTTLS", "a OK <*>"),
+            Protocol::Pop3 => ("STLS", "+OK <*>"),
+            Protocol::Smtp => ("STARTTLS", "220 <*>"),
+        };
+        client.line(ask).await;
+        client.hear(go_ahead).await;
         client
     }
 
@@ -194,22 +217,22 @@ pub(crate) async fn pass<T>(
     let step = step_to(due);
     tokio::pin!(coming);
     loop {
-        let left_alone = async {
-            settle().await;
-            if began.elapsed() > due {
-                let real = std::time::Instant::now();
-                while real.elapsed() < Duration::from_millis(300) {
-                    settle().await;
-                }
-            }
-        };
         tokio::select! {
             biased;
             got = &mut coming => return (got, began.elapsed()),
-            () = left_alone => {}
+            () = a_moment(began, due) => {}
         }
         assert!(began.elapsed() <= due + 5 * step, "nothing after {:?}", began.elapsed());
         tick().await;
         tokio::time::advance(step).await;
+    }
+}
+
+/// Lets everybody do what there is to do. Past `due`, a busy machine is given real time for it.
+pub(crate) async fn a_moment(began: Instant, due: Duration) {
+    settle().await;
+    let real = std::time::Instant::now();
+    while began.elapsed() > due && real.elapsed() < Duration::from_millis(300) {
+        settle().await;
     }
 }

@@ -6,20 +6,26 @@
 //! own, so that its descriptors can be counted.
 
 mod backend;
+mod backend_expected;
 mod bench;
+mod client;
+mod client_expected;
 pub(crate) mod end;
-mod expected;
 mod points;
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Tells a process that it is the one to run the rows.
 const HERE: &str = "GATEPOST_MATRIX_HERE";
 /// The time all rows of a table may take on a machine that is busy with other things too.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The time a row may take.
+const ROW: Duration = Duration::from_secs(60);
 
 /// A row: what it is called, and how it is played.
 pub(crate) type Row = (String, Box<dyn FnOnce()>);
@@ -60,8 +66,12 @@ pub(crate) fn play(test: &str, rows: impl FnOnce() -> Vec<Row>, expected: usize)
 fn play_here(rows: Vec<Row>, expected: usize) {
     let only = std::env::var("ROW").ok();
     let (began, count) = (Instant::now(), rows.len());
+    let at = Arc::new(AtomicUsize::new(0));
+    let watched = Arc::clone(&at);
+    std::thread::spawn(move || end_where_it_hangs(&watched));
     let mut failed = Vec::new();
     for (name, row) in rows {
+        at.fetch_add(1, Ordering::Relaxed);
         if only.as_ref().is_some_and(|only| !name.contains(only)) {
             continue;
         }
@@ -75,4 +85,15 @@ fn play_here(rows: Vec<Row>, expected: usize) {
     println!("{count} rows in {:?}", began.elapsed());
     assert!(failed.is_empty(), "{} of {count} rows failed:\n{}", failed.len(), failed.join("\n"));
     assert_eq!(count, expected, "a row came or went");
+}
+
+/// With a clock that stands still, what waits in vain waits for ever.
+fn end_where_it_hangs(at: &AtomicUsize) {
+    let mut last = usize::MAX;
+    while last != at.load(Ordering::Relaxed) {
+        last = at.load(Ordering::Relaxed);
+        std::thread::sleep(ROW);
+    }
+    eprintln!("the last row hangs");
+    std::process::exit(1);
 }
