@@ -104,6 +104,11 @@ impl End {
         (self.got.split().escape_ascii().to_string(), ended)
     }
 
+    /// Reads what comes next; `false` at the end, however it ends.
+    pub(crate) async fn read_on(&mut self) -> bool {
+        matches!(self.read().await, Ok(1..))
+    }
+
     /// Ends our side, close_notify and FIN, and stays to listen.
     pub(crate) async fn end(&mut self) {
         let _ = match &mut self.io {
