@@ -1,6 +1,6 @@
 //! The backend's side: at each point where its answer is due, something else comes, or nothing.
 
-use super::backend_expected::{Expected, turned_away};
+use super::backend_expected::{Expected, LAST_WORDS, turned_away};
 use super::bench::{Bench, on_a_runtime, pass, step_to};
 use super::end::{End, Ended};
 use super::points::{Dialogue, Part, Point, Step, dialogues};
@@ -201,7 +201,12 @@ async fn harm(mut backend: End, step: &Step, fault: Fault, service: Service) -> 
     };
     match fault {
         Fault::Refused | Fault::Slow | Fault::Hang => {}
-        Fault::Close => return None,
+        Fault::Close => {
+            if step.point == Point::Relay {
+                backend.line(LAST_WORDS).await;
+            }
+            return None;
+        }
         Fault::Reset => {
             backend.reset();
             return None;

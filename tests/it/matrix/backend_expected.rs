@@ -8,6 +8,9 @@ use crate::mail::not_now;
 use gatepost::proto::{Protocol, Service};
 use std::time::Duration;
 
+/// What is under way when a backend closes, and delivered.
+pub(super) const LAST_WORDS: &str = "* LAST WORDS";
+
 /// What a row asserts.
 pub(super) struct Expected {
     /// The client says this first, so that it may be answered.
@@ -56,7 +59,9 @@ impl Expected {
                     Fault::Hang => "timeout",
                     _ => "backend_closed",
                 };
-                this(if protocol == Protocol::Imap { &["* BYE <*>"] } else { &[] }, reason, true, None)
+                let last = if fault == Fault::Close { &[LAST_WORDS][..] } else { &[] };
+                let goodbye = if protocol == Protocol::Imap { &["* BYE <*>"][..] } else { &[] };
+                this(&[last, goodbye].concat(), reason, true, None)
             }
             (Part::Mail, _) => {
                 let reason = match fault {

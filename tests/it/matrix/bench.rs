@@ -166,7 +166,7 @@ impl Bench {
 }
 
 /// Asks again and again for a moment of real time, while everybody does what there is to do.
-async fn patiently<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+pub(crate) async fn patiently<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let began = std::time::Instant::now();
     loop {
         settle().await;

@@ -54,13 +54,19 @@ impl End {
 
     /// Sends. That the other side has gone is seen by who reads.
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = match &mut self.io {
-            Io::Plain(stream) => stream.write_all(bytes.as_ref()).await,
-            Io::Tls(stream) => match stream.write_all(bytes.as_ref()).await {
+        self.says(bytes.as_ref()).await;
+    }
+
+    /// Sends; `false` where nobody takes it any more.
+    pub(crate) async fn says(&mut self, bytes: &[u8]) -> bool {
+        let said = match &mut self.io {
+            Io::Plain(stream) => stream.write_all(bytes).await,
+            Io::Tls(stream) => match stream.write_all(bytes).await {
                 Ok(()) => stream.flush().await,
                 error => error,
             },
         };
+        said.is_ok()
     }
 
     pub(crate) async fn line(&mut self, line: &str) {

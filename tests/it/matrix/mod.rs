@@ -12,6 +12,7 @@ mod client;
 mod client_expected;
 pub(crate) mod end;
 mod points;
+mod stalled;
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
