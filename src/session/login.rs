@@ -83,7 +83,8 @@ pub(super) enum Gone {
 /// Drives the dialogue to its end.
 pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, client: ClientStream) -> Entered {
     let front = proto::front(session.policy.front_settings(&session.listener));
-    let deadline = session.started + session.policy.timeouts.login;
+    let session_started = session.started;
+    let deadline = session_started + session.policy.timeouts.login;
     let engine = Engine {
         session,
         client,
@@ -92,6 +93,7 @@ pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, clie
         out: BytesMut::new(),
         dialogue: None,
         deadline,
+        answered: (0, session_started),
         failures: 0,
         shown: Arc::default(),
     };
@@ -108,6 +110,8 @@ pub(super) struct Engine<'s> {
     pub(super) dialogue: Option<Dialogue>,
     /// For the client's part alone: time spent waiting for the backend is added to it.
     deadline: Instant,
+    /// How much the client had been told when it was last told something, and when that was.
+    answered: (u64, Instant),
     /// Verdicts against the client.
     pub(super) failures: u32,
     /// What the client was told the backend can do; what is learned later is for those who come later.
@@ -312,10 +316,17 @@ impl Engine<'_> {
         }
     }
 
-    /// A stranger's mail needs no login, so there is no login time on such a listener, only silence.
-    fn client_deadline(&self) -> Instant {
+    /// A stranger's mail needs no login, so there is no login time on such a listener, only the time for a command. It
+    /// runs from the last answer: a command that comes byte by byte gets no more.
+    fn client_deadline(&mut self) -> Instant {
         match self.session.listener.service {
-            Service::Smtp => Instant::now() + self.session.policy.timeouts.idle_submission,
+            Service::Smtp => {
+                let told = self.client.bytes_out + self.out.len() as u64;
+                if told != self.answered.0 {
+                    self.answered = (told, Instant::now());
+                }
+                self.answered.1 + self.session.policy.timeouts.idle_submission
+            }
             Service::Imap | Service::Pop3 | Service::Submission => self.deadline,
         }
     }

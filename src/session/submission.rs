@@ -7,7 +7,7 @@ use crate::policy::Timeouts;
 use crate::proto::smtp::{
     self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
-use crate::proto::{BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
+use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
 use std::pin::Pin;
@@ -41,6 +41,9 @@ pub(super) async fn follow(session: &Session, open: Open) -> Ending {
         server,
         mail: Mail::default(),
         client_has_ended: false,
+        turn: Turn::Nobody,
+        told: 0,
+        due: Instant::now(),
     };
     let reason = follower.run().await;
     follower.close(reason).await
@@ -76,6 +79,10 @@ struct Follower<'s> {
     mail: Mail,
     /// It will send nothing more; what it sent is worked off.
     client_has_ended: bool,
+    /// Whose turn it was, and how much the client had been told, when the deadline was set.
+    turn: Turn,
+    told: u64,
+    due: Instant,
 }
 
 /// A connection and what is under way on it. Without a connection, nothing is.
@@ -92,8 +99,8 @@ struct Buffers {
 
 /// What waiting came to.
 enum Waited {
-    /// Bytes moved: look again.
-    Moved,
+    /// Bytes moved: look again. `carried`: from the client, or to the backend.
+    Moved { carried: bool },
     /// The client will send no more.
     ClientEnded,
     /// The connection to the client broke.
@@ -109,6 +116,7 @@ enum Waited {
 impl Follower<'_> {
     /// Runs the session; gives the reason of its end.
     async fn run(&mut self) -> &'static str {
+        let mut carried = false;
         loop {
             let progress = self.step();
             match progress {
@@ -154,8 +162,11 @@ impl Follower<'_> {
                 self.transaction.goodbye(Goodbye::ShuttingDown, &mut self.client.buffers.to);
                 return "shutting_down";
             }
-            match self.wait().await {
-                Waited::Moved | Waited::Asked => {}
+            self.set_deadline(carried);
+            let waited = self.wait().await;
+            carried = matches!(waited, Waited::Moved { carried: true });
+            match waited {
+                Waited::Moved { .. } | Waited::Asked => {}
                 Waited::ClientEnded => self.client_has_ended = true,
                 Waited::ClientBroke => return "client_lost",
                 // What it said before is heard first; then its end is.
@@ -174,6 +185,17 @@ impl Follower<'_> {
         }
     }
 
+    /// A turn has its time from where it began: a command or a reply that comes byte by byte gets no more. The text of
+    /// a message has it anew with each byte; how long that takes is for its size.
+    fn set_deadline(&mut self, carried: bool) {
+        let turn = self.transaction.turn();
+        let told = self.client.io.as_ref().map_or(0, |io| io.bytes_out) + self.client.buffers.to.len() as u64;
+        if turn != self.turn || told != self.told || carried && turn == Turn::ClientData {
+            (self.turn, self.told) = (turn, told);
+            self.due = Instant::now() + patience(&self.session.policy.timeouts, turn);
+        }
+    }
+
     fn timed_out(&mut self) -> &'static str {
         match self.transaction.turn() {
             Turn::Client | Turn::ClientData if self.backend.buffers.to.is_empty() => {
@@ -188,15 +210,15 @@ impl Follower<'_> {
     }
 
     async fn wait(&mut self) -> Waited {
-        let limit = patience(&self.session.policy.timeouts, self.transaction.turn());
+        let due = self.due;
         let reads_client = !self.client_has_ended;
         let (client, backend) = (&mut self.client, &mut self.backend);
         client.give_back();
         backend.give_back();
         let moving = std::future::poll_fn(|cx| {
-            let mut moved = false;
+            let (mut moved, mut carried) = (false, false);
             match backend.poll_write(cx) {
-                Poll::Ready(Ok(wrote)) => moved |= wrote,
+                Poll::Ready(Ok(wrote)) => carried |= wrote,
                 Poll::Ready(Err(_)) => return Poll::Ready(Waited::BackendEnded),
                 Poll::Pending => {}
             }
@@ -220,11 +242,11 @@ impl Follower<'_> {
                         return Poll::Ready(Waited::ClientEnded);
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
-                    Poll::Ready(Ok(_)) => moved = true,
+                    Poll::Ready(Ok(_)) => carried = true,
                     Poll::Pending => {}
                 }
             }
-            if moved { Poll::Ready(Waited::Moved) } else { Poll::Pending }
+            if moved || carried { Poll::Ready(Waited::Moved { carried }) } else { Poll::Pending }
         });
         let asked = async {
             if self.session.leave.is_cancelled() {
@@ -237,7 +259,7 @@ impl Follower<'_> {
             biased;
             waited = moving => waited,
             () = asked => Waited::Asked,
-            () = tokio::time::sleep(limit) => Waited::Timeout,
+            () = tokio::time::sleep_until(due) => Waited::Timeout,
         }
     }
 
@@ -342,7 +364,7 @@ pub(super) async fn part(mut backend: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(2), parting).await;
 }
 
-/// How long a turn may last without a byte moving.
+/// How long a turn may last.
 fn patience(timeouts: &Timeouts, turn: Turn) -> Duration {
     match turn {
         Turn::BackendDataEnd => timeouts.backend_data_end,
@@ -354,7 +376,8 @@ fn ending(over: &Over) -> &'static str {
     match over {
         Over::Left => "logout",
         Over::Violation(violation) => violation.refusal().as_str(),
-        Over::Backend(_) => "backend_closed",
+        Over::Backend(BackFault::TurnedAway(_)) => "backend_closed",
+        Over::Backend(_) => "backend_protocol",
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 /// A backend that a test plays itself.
 pub(crate) struct Backend {
@@ -26,14 +26,6 @@ impl Backend {
     /// Nobody listens any more.
     pub(crate) fn down(&mut self) {
         self.listener = None;
-    }
-
-    /// Listens again.
-    pub(crate) fn up(&mut self) {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("an option");
-        socket.bind(self.address).expect("the address is still ours");
-        self.listener = Some(socket.listen(64).expect("it listens"));
     }
 
     /// Waits for the gateway to dial.

@@ -14,6 +14,7 @@ mod lifecycle;
 mod live;
 mod mail;
 mod proxy_protocol;
+mod matrix;
 mod secrets;
 mod submission;
 mod talk;

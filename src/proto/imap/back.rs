@@ -228,6 +228,10 @@ impl ImapBack {
             return turned_away(line).map_or(Ok(None), Err);
         }
         if first == b"+" {
+            // It waits for us now: what stands behind it, a yes to the login above all, is no answer to what we say next.
+            if !input.is_empty() {
+                return Err(BackFault::Unsolicited);
+            }
             return self.continuation(rest, text, out);
         }
         if first != format!("g{}", self.tag).as_bytes() {

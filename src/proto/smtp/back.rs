@@ -31,7 +31,7 @@ enum State {
     Helo,
     /// Nothing was asked.
     Idle,
-    /// AUTH was sent.
+    /// AUTH or a response was sent.
     Auth(Script),
     /// A challenge is the client's to answer.
     Challenged(Script),
@@ -63,7 +63,7 @@ impl Back for SmtpBack {
                 State::Ehlo => self.ehlo(&reply, input, out)?,
                 State::Helo if reply.is_positive() => self.ready(input)?,
                 State::Helo => return Err(turned_away(&reply)),
-                State::Auth(script) => self.auth(script, &reply, out)?,
+                State::Auth(script) => self.auth(script, &reply, input, out)?,
                 State::Cancelled => BackStep::Unavailable(reply.summary()),
                 State::Idle | State::Challenged(_) => return Err(BackFault::Unsolicited),
             };
@@ -150,12 +150,20 @@ impl SmtpBack {
         out.put_slice(b"\r\n");
     }
 
-    fn auth(&mut self, mut script: Script, reply: &SmtpReply, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+    fn auth(
+        &mut self,
+        mut script: Script,
+        reply: &SmtpReply,
+        input: &BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<BackStep, BackFault> {
         match reply.code() {
             // Nobody gets a session for credentials that were not said.
             235 if !script.is_said() => Err(BackFault::Garbage("SMTP", "235 before all of the credentials".to_owned())),
             235 => Ok(BackStep::Accepted(reply.summary())),
             334 => {
+                // It waits for us now: what stands behind it is no answer to what we say next.
+                unasked(input)?;
                 if script.answer(out) {
                     self.state = State::Auth(script);
                     return Ok(BackStep::More);
@@ -367,6 +375,21 @@ mod tests {
         let login = Login { mechanism: scram, credentials: Credentials::Sasl { initial } };
         let seen = logged_in_with(&login, "250-old\r\n250 AUTH SCRAM-SHA-256\r\n", &["334 !!!\r\n"]);
         assert_eq!(seen, ["> AUTH SCRAM-SHA-256 biwsbj1qb2Uscj14", "> *"]);
+    }
+
+    #[test]
+    fn nobody_gets_in_by_credentials_that_were_not_said() {
+        let cram = Login { mechanism: Mechanism::CRAM_MD5, credentials: Credentials::Sasl { initial: None } };
+        let seen = logged_in_with(&cram, "250-old\r\n250 AUTH CRAM-MD5\r\n", &["235 ok\r\n"]);
+        assert_eq!(seen[1..], ["= fault the backend does not speak SMTP: 235 ok"]);
+        for (replies, fault) in [
+            (&["235 ok\r\n"][..], "= fault the backend does not speak SMTP: 235 ok"),
+            (&["334 VXNlcm5hbWU6\r\n", "235 ok\r\n"], "= fault the backend does not speak SMTP: 235 ok"),
+            (&["334 VXNlcm5hbWU6\r\n235 ok\r\n"], "= fault the backend spoke without being asked"),
+        ] {
+            let seen = logged_in_with(&password(b"secret"), "250-old\r\n250 AUTH LOGIN\r\n", replies);
+            assert_eq!(seen.last().map(String::as_str), Some(fault), "{replies:?}");
+        }
     }
 
     #[test]

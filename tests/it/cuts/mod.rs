@@ -2,8 +2,9 @@
 //! what it had then was the message, whole. A client that vanishes inside a message leaves none at the backend.
 //!
 //! Shown by cutting a submission at every byte, on either side: `machine` does it to the follower alone, in every
-//! variant. Here is the submission, and the server at its other end.
+//! variant; `live` to a gateway with sockets. Here is the submission, and the server at its other end.
 
+mod live;
 mod machine;
 
 /// A submission as it goes over the wire, and what each part of it waits for.
