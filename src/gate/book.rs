@@ -44,17 +44,25 @@ impl Book {
 
     /// Takes one of the connections an address may make, in this process.
     pub(super) fn connect(&self, place: &Place, rate: Rate) -> bool {
-        self.store.local().take(&self.net_key(Space::Rates, b"connections", place.own), rate, 1)
+        let key = |net| self.net_key(Space::Rates, b"connections", net);
+        place.nets().all(|net| self.store.local().take(&key(net), place.rate(net, rate), 1))
     }
 
     /// Whether another login may fail at the address.
     pub(super) async fn may_fail(&self, place: &Place, rate: Rate) -> bool {
-        self.store.has_room(&self.net_key(Space::Rates, b"logins", place.own), rate).await
+        for net in place.nets() {
+            if !self.store.has_room(&self.net_key(Space::Rates, b"logins", net), place.rate(net, rate)).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// A login at the address did not succeed.
     pub(super) async fn charge(&self, place: &Place, rate: Rate) {
-        self.store.take(&self.net_key(Space::Rates, b"logins", place.own), rate, 1).await;
+        for net in place.nets() {
+            self.store.take(&self.net_key(Space::Rates, b"logins", net), place.rate(net, rate), 1).await;
+        }
     }
 
     /// Takes one of the tries left to guess at a user from where a ban spares the user.
@@ -140,9 +148,17 @@ impl Book {
         self.store.mark(&self.failures(user), guess.at_user, window, keep).await.fresh
     }
 
-    /// Whether the user has had all the wrong passwords there may be.
-    pub(super) async fn is_under_attack(&self, user: &User, limit: Rate) -> bool {
-        self.store.count(&self.failures(user), limit.period).await >= count(limit)
+    /// Keeps a guess at the user that came to no verdict, apart from the failures.
+    pub(super) async fn doubt(&self, user: &User, guess: &Guess, limit: Rate) {
+        self.store.mark(&self.doubts(user), guess.at_user, limit.period, count(limit)).await;
+    }
+
+    /// Whether the user has had all the guesses there may be, if those under way are some too: wrong passwords, or as many that
+    /// came to no verdict.
+    pub(super) async fn is_under_attack(&self, user: &User, under_way: usize, limit: Rate) -> bool {
+        let failures = self.store.count(&self.failures(user), limit.period).await;
+        let doubts = self.store.count(&self.doubts(user), limit.period).await;
+        failures.max(doubts) + under_way >= count(limit)
     }
 
     /// Forgets the failures of a network.
@@ -156,6 +172,10 @@ impl Book {
 
     fn failures(&self, user: &User) -> Key {
         self.store.key(Space::Failures, &[b"of", user.as_bytes()])
+    }
+
+    fn doubts(&self, user: &User) -> Key {
+        self.store.key(Space::Failures, &[b"doubts", user.as_bytes()])
     }
 
     fn passwords(&self, user: &User) -> Key {

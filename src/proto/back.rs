@@ -1,6 +1,6 @@
 //! The client half of a dialogue, towards the backend: what it is told and what it reports.
 
-use super::{Capabilities, Login};
+use super::{Capabilities, Login, UserName};
 use bytes::BytesMut;
 
 /// What a back half reports.
@@ -71,16 +71,44 @@ pub trait Back: Send + Sync {
 pub struct BackSettings {
     /// SMTP: the name in our EHLO.
     pub ehlo: String,
-    /// `backends.NAME.temporary_replies`, lower-cased: words in a code-less refusal that mean "not now".
+    /// `backends.NAME.temporary_replies`, lower-cased: beginnings of words in a code-less refusal that mean "not now".
     pub temporary_replies: std::sync::Arc<[String]>,
 }
 
 impl BackSettings {
-    /// Whether a code-less refusal means "not now" by one of the configured words.
-    pub fn is_temporary(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        self.temporary_replies.iter().any(|word| text.contains(word.as_str()))
+    /// Whether a code-less refusal means "not now" by one of the configured words. `lock` is the beginning of "locked" and no
+    /// part of "repeated failures will be blocked". The user's own name says nothing, whole or up to its `@`: the password of
+    /// `lockwood` may be wrong without any lock, and whoever guesses at it must not go uncounted.
+    pub fn is_temporary(&self, text: &str, user: Option<&UserName>) -> bool {
+        let mut text = text.to_lowercase();
+        if let Some(name) = user.map(|user| user.display().to_lowercase()) {
+            let local = name.split('@').next().unwrap_or_default();
+            for word in [name.as_str(), local] {
+                text = without_word(&text, word);
+            }
+        }
+        self.temporary_replies.iter().any(|word| begins_a_word(&text, word))
     }
+}
+
+fn begins_a_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric))
+}
+
+fn without_word(text: &str, word: &str) -> String {
+    if word.is_empty() {
+        return text.to_owned();
+    }
+    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(word) {
+        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
+        let joins = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let inside = joins(before.chars().next_back().or(kept.chars().next_back())) || joins(behind.chars().next());
+        kept.push_str(before);
+        kept.push_str(if inside { word } else { " " });
+        rest = behind;
+    }
+    kept + rest
 }
 
 /// A backend's answer, already made harmless: printable, one line, bounded.
@@ -104,4 +132,29 @@ impl Reply {
             None => self.text.clone(),
         }
     }
+}
+
+#[test]
+fn a_temporary_word_is_the_beginning_of_a_word_and_never_the_users_name() {
+    let words = ["lock", "busy", "in use", "temporar"].map(str::to_owned);
+    let settings = BackSettings { ehlo: String::new(), temporary_replies: words.into() };
+    let rows = [
+        ("Mailbox LOCKED by another session", "joe", true),
+        ("lock failed", "joe", true),
+        ("(busy)", "joe", true),
+        ("mailbox is in use", "joe", true),
+        ("Temporarily out of order", "joe", true),
+        ("Login failed, repeated failures will be blocked", "joe", false),
+        ("unlock your account at https://example.net/", "joe", false),
+        ("contemporary", "joe", false),
+        ("Password supplied for \"Lockwood\" is incorrect.", "lockwood", false),
+        ("no such user lockwood", "lockwood@example.net", false),
+        ("lockwood: mailbox locked", "lockwood", true),
+        ("", "joe", false),
+    ];
+    for (text, user, expected) in rows {
+        let user = UserName::new(user.as_bytes()).expect("a name of the table");
+        assert_eq!(settings.is_temporary(text, Some(&user)), expected, "{text}");
+    }
+    assert!(settings.is_temporary("locked", None));
 }

@@ -27,6 +27,8 @@ pub struct ImapBack {
     /// What it said of its capabilities since the last command.
     heard: Option<Vec<String>>,
     lines: LineReader,
+    /// Whom the last login was for: its name in a refusal says nothing.
+    user: Option<UserName>,
     /// The rest of an untagged response that holds a literal.
     literal: Option<Rest>,
     /// Octets since the last command of ours.
@@ -76,6 +78,7 @@ impl ImapBack {
             capabilities: Capabilities::default(),
             heard: None,
             lines: LineReader::default(),
+            user: None,
             literal: None,
             octets: 0,
             tag: 0,
@@ -120,6 +123,7 @@ impl Back for ImapBack {
             (Way::Sasl(mechanism), credentials) => self.authenticate(mechanism, credentials, out),
             (Way::Command | Way::Apop, _) => return Err(no_way()),
         };
+        self.user = login.user();
         self.state = State::Login(attempt);
         Ok(())
     }
@@ -278,7 +282,7 @@ impl ImapBack {
         if !status.eq_ignore_ascii_case(b"NO") {
             return Err(no_answer_to_a_login());
         }
-        if is_temporary(&reply, &self.settings) {
+        if is_temporary(&reply, self.user.as_ref(), &self.settings) {
             Ok(BackStep::Unavailable(reply))
         } else {
             Ok(BackStep::Rejected(reply))

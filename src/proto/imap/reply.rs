@@ -2,7 +2,7 @@
 
 use super::capability;
 use crate::proto::line::printable;
-use crate::proto::{BackSettings, Reply};
+use crate::proto::{BackSettings, Reply, UserName};
 
 /// The most octets of a backend's text that are kept.
 const MAX_TEXT: usize = 512;
@@ -33,12 +33,12 @@ pub(super) fn parse(rest: &[u8]) -> Reply {
 
 /// Whether a NO means "not now", whatever the credentials (RFC 5530). A referral (RFC 2221) is a place we cannot send
 /// the client to, and a demand for privacy one that we should have met.
-pub(super) fn is_temporary(reply: &Reply, settings: &BackSettings) -> bool {
+pub(super) fn is_temporary(reply: &Reply, user: Option<&UserName>, settings: &BackSettings) -> bool {
     match reply.code.as_deref() {
         Some("UNAVAILABLE" | "INUSE" | "IN-USE" | "LIMIT" | "SERVERBUG" | "CONTACTADMIN") => true,
         Some("REFERRAL" | "PRIVACYREQUIRED") => true,
         // ALERT says how the text is to be shown, nothing of the reason.
-        None | Some("ALERT") => settings.is_temporary(&reply.text),
+        None | Some("ALERT") => settings.is_temporary(&reply.text, user),
         Some(_) => false,
     }
 }

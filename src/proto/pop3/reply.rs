@@ -58,7 +58,7 @@ pub(super) fn verdict(text: &[u8], user: Option<&UserName>, settings: &BackSetti
     let reply = refusal(text);
     let not_now = match reply.code.as_deref() {
         Some(code) => matches!(code, "IN-USE" | "LOGIN-DELAY") || code.starts_with("SYS/"),
-        None => settings.is_temporary(&without_name(&reply.text, user)),
+        None => settings.is_temporary(&reply.text, user),
     };
     if not_now { BackStep::Unavailable(reply) } else { BackStep::Rejected(reply) }
 }
@@ -76,33 +76,6 @@ fn code(text: &[u8]) -> Option<(Option<String>, &[u8])> {
     let is_code = !code.is_empty() && code.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_'));
     let code = std::str::from_utf8(code).ok().filter(|_| is_code)?.to_ascii_uppercase();
     Some((Some(code), rest[end + 1..].trim_ascii()))
-}
-
-/// The text without the user's own name, whole or up to its `@`: the password of `lockwood` may be wrong without any
-/// lock, and whoever guesses at it must not go uncounted.
-fn without_name(text: &str, user: Option<&UserName>) -> String {
-    let mut text = text.to_lowercase();
-    let Some(name) = user.map(|user| user.display().to_lowercase()) else { return text };
-    let local = name.split('@').next().unwrap_or_default();
-    for word in [name.as_str(), local] {
-        if !word.is_empty() {
-            text = without_word(&text, word);
-        }
-    }
-    text
-}
-
-fn without_word(text: &str, word: &str) -> String {
-    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(word) {
-        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
-        let joins = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-        let inside = joins(before.chars().next_back().or(kept.chars().next_back())) || joins(behind.chars().next());
-        kept.push_str(before);
-        kept.push_str(if inside { word } else { " " });
-        rest = behind;
-    }
-    kept + rest
 }
 
 #[cfg(test)]
