@@ -14,4 +14,5 @@ mod mail;
 mod secrets;
 mod submission;
 mod talk;
+mod timing;
 mod transcript;
