@@ -189,6 +189,7 @@ fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static st
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             ("client_closed", "the client closed in the middle of the handshake".to_owned())
         }
+        None if error.kind() == io::ErrorKind::InvalidData => ("bad_record", error.to_string()),
         None => ("io", error.to_string()),
     }
 }

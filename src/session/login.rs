@@ -29,6 +29,8 @@ const MAX_INPUT: usize = 24 * 1024;
 /// The most attempts of a session that end without success, whatever the reason. Verdicts have a smaller number of their own
 /// (`auth_attempts_per_session`); but what is no verdict must neither be a way to guess on nor to write a log without end.
 const MAX_ATTEMPTS: u32 = 10;
+/// The most that is read ahead while answers wait to be written: a client that does not read is not listened to either.
+const READ_AHEAD: usize = 2 * 1024;
 
 /// How long a client waits for a greeting with the backend's timestamp, before it gets one without.
 const STAMP_PATIENCE: Duration = Duration::from_secs(3);
@@ -300,12 +302,14 @@ impl Engine<'_> {
     async fn wait(&mut self, for_input: bool) -> Result<(), Gone> {
         let deadline = self.client_deadline();
         let (client, input, out) = (&mut self.client, &mut self.input, &mut self.out);
+        client.give_back();
         let talk = std::future::poll_fn(|cx| {
             let written = poll_write_all(Pin::new(&mut *client), cx, out).map_err(|_| Gone::Broke)?;
             if !for_input && written.is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            let room = MAX_INPUT - input.len().min(MAX_INPUT);
+            let bound = if for_input { MAX_INPUT } else { READ_AHEAD };
+            let room = bound.saturating_sub(input.len());
             if room == 0 {
                 return Poll::Pending;
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// Carries the session to its end.
 pub(super) async fn carry(session: &Session, open: Open) -> Ending {
     let Open { mut client, from_client, to_client, dialogue, identity, .. } = open;
+    client.logged_in();
     let protocol = session.listener.service.protocol();
     let server = dialogue.server.name.to_string();
     let (mut backend, behind_verdict, _) = dialogue.into_session();

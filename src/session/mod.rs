@@ -20,6 +20,7 @@ mod relay;
 mod stream;
 mod submission;
 mod unspoken;
+mod wire;
 
 use crate::backend::Backends;
 use crate::gate::Gate;

@@ -3,7 +3,7 @@
 //! Everything about TLS records stays in here. An upgrade consumes the plain stream: no variable is
 //! left through which something could be read in the clear.
 
-use crate::tls;
+use super::wire::Wire;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +16,9 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 /// How long a closing connection waits for the client to take our last words and close its side.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// The alert for a client whose TLS is too old (RFC 5246 appendix E.1, RFC 8446 appendix D.2): the client's own message
-/// names the cause then. rustls says `handshake_failure` to a hello without what TLS 1.2 brought.
-const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
+/// What rustls holds of our words to a client that does not read them, before the login and behind it.
+const UNSENT_BEFORE_LOGIN: usize = 4 * 1024;
+const UNSENT: usize = 64 * 1024;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub(super) struct ClientStream {
 #[derive(Debug)]
 enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<Noted>>),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 /// Why there is no TLS.
@@ -64,16 +63,35 @@ impl ClientStream {
             let stream = Self { io, bytes_in, bytes_out };
             return Err(NoTls { error: io::Error::other("TLS inside TLS"), first: Vec::new(), stream });
         };
-        let noted = Noted { socket, first: Some(Box::default()) };
-        let mut stream = match TlsAcceptor::from(config).accept(noted).into_fallible().await {
+        let bounded = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(UNSENT_BEFORE_LOGIN));
+        let accept = TlsAcceptor::from(config).accept_with(Wire::new(socket), bounded);
+        let mut stream = match accept.into_fallible().await {
             Ok(stream) => stream,
-            Err((error, Noted { socket, first })) => {
-                let stream = Self { io: Io::Plain(socket), bytes_in, bytes_out };
-                return Err(NoTls { error, first: first.map_or_else(Vec::new, |first| first.0), stream });
+            Err((error, wire)) => {
+                let (socket, first) = wire.into_parts();
+                return Err(NoTls { error, first, stream: Self { io: Io::Plain(socket), bytes_in, bytes_out } });
             }
         };
-        stream.get_mut().0.first = None;
+        stream.get_mut().0.shook_hands();
         Ok(Self { io: Io::Tls(Box::new(stream)), bytes_in, bytes_out })
+    }
+
+    /// The client is a user from here on: whole buffers are worth their memory.
+    pub(super) fn logged_in(&mut self) {
+        if let Io::Tls(stream) = &mut self.io {
+            let (wire, tls) = stream.get_mut();
+            wire.trust();
+            tls.set_buffer_limit(Some(UNSENT));
+        }
+    }
+
+    /// Gives back, before the login, what the largest record so far left behind, where nothing stands in it. To be called
+    /// where the client is not read for a while; a read that finds nothing does the same.
+    pub(super) fn give_back(&mut self) {
+        if matches!(&self.io, Io::Tls(stream) if !stream.get_ref().0.is_trusted()) {
+            // rustls looks at the size of its buffer at the beginning of a read, and this one comes to nothing.
+            self.forget();
+        }
     }
 
     /// The finished handshake, under TLS.
@@ -161,77 +179,5 @@ impl AsyncWrite for ClientStream {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-/// A socket that keeps a note of the first bytes read from it, for as long as somebody may ask: a client whose handshake
-/// fails is told apart by them, however they were cut. A session has nothing of it but an empty pointer.
-#[derive(Debug)]
-struct Noted {
-    socket: TcpStream,
-    first: Option<Box<First>>,
-}
-
-#[derive(Debug, Default)]
-struct First(Vec<u8>);
-
-impl First {
-    /// Enough for the hello of a client from before TLS 1.3, whose version is asked for.
-    const LONGEST: usize = 1024;
-
-    fn note(&mut self, bytes: &[u8]) {
-        let room = Self::LONGEST - self.0.len();
-        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-impl Noted {
-    /// Whether these are the words that end the handshake of a client whose TLS is too old.
-    fn is_too_old(&self, words: &[u8]) -> bool {
-        let is_alert = words.len() == PROTOCOL_VERSION.len() && words[0] == PROTOCOL_VERSION[0];
-        is_alert && self.first.as_ref().is_some_and(|first| tls::client_hello_version(&first.0).is_some())
-    }
-}
-
-impl AsyncRead for Noted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
-        if let Some(first) = &mut self.first {
-            first.note(&buf.filled()[before..]);
-        }
-        Poll::Ready(result)
-    }
-}
-
-impl AsyncWrite for Noted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let alert = self.is_too_old(buf).then_some(&PROTOCOL_VERSION[..]);
-        Pin::new(&mut self.socket).poll_write(cx, alert.unwrap_or(buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if let [alone] = bufs
-            && self.is_too_old(alone)
-        {
-            return self.poll_write(cx, alone);
-        }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

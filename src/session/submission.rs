@@ -21,19 +21,27 @@ use tokio_util::io::poll_read_buf;
 
 use super::stream::ClientStream;
 
-/// The most that is held of what a side has sent and the other has not taken yet.
-const HELD: usize = 64 * 1024;
+/// What is held of what a user's side has sent and the other has not taken yet.
+const FOR_A_USER: Room = Room { held: 64 * 1024, waiting: 64 * 1024 };
+/// The same for a stranger, who is to cost 64 KiB at most with the buffers of TLS, whatever the two sides leave untaken.
+const FOR_A_STRANGER: Room = Room { held: 2 * 1024, waiting: 1 };
+/// The most that is made ready to be read into at once.
+const READ: usize = 16 * 1024;
 /// A buffer larger than this is given back while nothing stands in it.
-const KEPT: usize = 4 * 1024;
+const KEPT: usize = 1024;
 
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Open) -> Ending {
-    let Open { client, from_client, to_client, dialogue, identity, helo, shown } = open;
+    let Open { mut client, from_client, to_client, dialogue, identity, helo, shown } = open;
+    if identity.is_some() {
+        client.logged_in();
+    }
     let server = dialogue.server.name.to_string();
     let (backend, from_backend, capabilities) = dialogue.into_session();
     let transaction = Transaction::new(settings(session, capabilities, &shown, identity.is_some(), helo));
     let mut follower = Follower {
         session,
+        room: if identity.is_some() { FOR_A_USER } else { FOR_A_STRANGER },
         transaction,
         client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
         backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
@@ -69,8 +77,18 @@ fn settings(
     }
 }
 
+/// How much may stand between the two sides.
+#[derive(Clone, Copy)]
+struct Room {
+    /// So much is read of a side, and not yet understood.
+    held: usize,
+    /// A side is read only while less than this waits to be written to the other.
+    waiting: usize,
+}
+
 struct Follower<'s> {
     session: &'s Session,
+    room: Room,
     transaction: Transaction,
     client: Side<ClientStream>,
     backend: Side<TcpStream>,
@@ -211,10 +229,13 @@ impl Follower<'_> {
 
     async fn wait(&mut self) -> Waited {
         let due = self.due;
-        let reads_client = !self.client_has_ended;
+        let (reads_client, room) = (!self.client_has_ended, self.room);
         let (client, backend) = (&mut self.client, &mut self.backend);
         client.give_back();
         backend.give_back();
+        if let Some(stream) = &mut client.io {
+            stream.give_back();
+        }
         let moving = std::future::poll_fn(|cx| {
             let (mut moved, mut carried) = (false, false);
             match backend.poll_write(cx) {
@@ -227,16 +248,15 @@ impl Follower<'_> {
                 Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
                 Poll::Pending => {}
             }
-            // A side is read only while what it sent before has room on the other.
-            if client.buffers.to.len() < HELD {
-                match backend.poll_read(cx) {
+            if client.buffers.to.len() < room.waiting {
+                match backend.poll_read(cx, room.held) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendEnded),
                     Poll::Ready(Ok(_)) => moved = true,
                     Poll::Pending => {}
                 }
             }
-            if reads_client && backend.buffers.to.len() < HELD {
-                match client.poll_read(cx) {
+            if reads_client && backend.buffers.to.len() < room.waiting {
+                match client.poll_read(cx, room.held) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Waited::ClientEnded),
                     Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Poll::Ready(Waited::ClientEnded);
@@ -405,15 +425,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     }
 
     /// Reads more; pending where there is no connection or no room.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, held: usize) -> Poll<io::Result<usize>> {
         let Some(io) = &mut self.io else { return Poll::Pending };
         let from = &mut self.buffers.from;
-        let room = HELD.saturating_sub(from.len());
+        let room = held.saturating_sub(from.len());
         if room == 0 {
             return Poll::Pending;
         }
         if from.capacity() - from.len() < KEPT.min(room) {
-            from.reserve(room.min(HELD / 4));
+            from.reserve(room.min(READ));
         }
         poll_read_buf(Pin::new(io), cx, &mut from.limit(room))
     }

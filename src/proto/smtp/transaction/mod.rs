@@ -77,7 +77,7 @@ use std::sync::Arc;
 /// The most commands that wait for the backend's replies, answers of ours between them counted.
 pub const MAX_OUTSTANDING: usize = 100;
 /// The most octets of commands that wait for the backend's replies, give or take one command.
-const MAX_UNANSWERED: usize = 32 * 1024;
+const MAX_UNANSWERED: usize = 4 * 1024;
 /// The most recipients of a message; RFC 5321 section 4.5.3.1.8 asks for 100, Postfix takes as many as this.
 pub const MAX_RECIPIENTS: usize = 1000;
 
