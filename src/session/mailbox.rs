@@ -31,7 +31,8 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
     let (reason, goodbye) = match ended.how {
         End::Client => ("client_closed", None),
         End::ClientBroke => ("client_lost", None),
-        End::Backend if ended.said_farewell => ("logout", None),
+        // A server that closes behind its farewell without reading the client's last octet resets the connection.
+        End::Backend | End::BackendBroke if ended.said_farewell => ("logout", None),
         End::Backend => ("backend_closed", Some(Goodbye::BackendLost)),
         End::BackendBroke => ("backend_lost", Some(Goodbye::BackendLost)),
         End::Idle => ("timeout", Some(Goodbye::Timeout)),

@@ -174,3 +174,27 @@ async fn not_now_from_the_backend_counts_against_nobody() {
         assert_eq!(gateway.metric("gatepost_bans"), 0.0);
     }
 }
+
+/// Dovecot runs LOGOUT at its CR and closes; an LF that comes later meets a closed socket, and resets the connection.
+#[tokio::test]
+async fn a_reset_behind_the_farewell_is_no_lost_backend() {
+    let farewells = [
+        (Protocol::Imap, "b LOGOUT", "* BYE Logging out\nb OK Logout completed."),
+        (Protocol::Pop3, "QUIT", "+OK Logging out."),
+    ];
+    for (protocol, last, farewell) in farewells {
+        let (gateway, backend) = gateway(protocol).await;
+        let mut client = client(&gateway, protocol).await;
+        let mut dialogue = backend.dialled().await;
+        hear_login(&mut dialogue, protocol).await;
+        dialogue.say(yes(protocol)).await;
+        client.hear(welcome(protocol)).await;
+        client.line(last).await;
+        dialogue.hear(last).await;
+        dialogue.line(&farewell.replace('\n', "\r\n")).await;
+        client.hear(farewell).await;
+        dialogue.reset();
+        client.closed().await;
+        gateway.event("session.closed", "user=joe reason=logout").await;
+    }
+}

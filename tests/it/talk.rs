@@ -144,6 +144,12 @@ impl Talk {
         let _ = soon("our own end", self.io.shutdown()).await;
     }
 
+    /// Ends a connection in the clear by a reset.
+    pub(crate) fn reset(self) {
+        let wire = self.io.into_wire().expect("in the clear");
+        socket2::SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).expect("a socket of ours");
+    }
+
     /// Reads to the other side's end, which must be a proper one, and gives what was still said.
     pub(crate) async fn rest(&mut self) -> Result<Vec<u8>, String> {
         loop {

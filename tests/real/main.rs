@@ -7,6 +7,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
 
 mod clients;
+mod command;
 mod gatepost;
 mod kept;
 mod servers;

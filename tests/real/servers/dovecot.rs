@@ -1,17 +1,18 @@
 //! Dovecot 2.3 as an old server: IMAP, POP3 and LMTP in the clear, and the login service that Postfix asks.
 
-use super::{DISCREET, JOE, MARY, ODD, greeted};
+use super::known::{DISCREET, JOE, MARY, ODD, greeted};
 use crate::kept::{Kept, directory, own_address, until, write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A running Dovecot.
 pub struct Dovecot {
     pub address: Ipv4Addr,
     directory: PathBuf,
-    kept: Kept,
+    pub kept: Kept,
 }
 
 /// The instance that all tests share which do not stop it; each test takes a user of its own from it.
@@ -92,18 +93,7 @@ impl Dovecot {
 
     /// Puts a message into `user`'s INBOX, as a delivery agent on that machine would.
     pub fn deliver(&self, user: &str, message: impl AsRef<[u8]>) {
-        let folder = self.maildir(user);
-        for name in ["", "new", "cur", "tmp"] {
-            std::fs::create_dir_all(folder.join(name)).expect("root");
-            chown(folder.join(name), Some(MAIL), Some(MAIL)).expect("root");
-        }
-        chown(folder.parent().expect("a home"), Some(MAIL), Some(MAIL)).expect("root");
-        let count = std::fs::read_dir(folder.join("new")).expect("made above").count();
-        let file = folder.join("tmp").join(format!("{count}.delivered.test"));
-        write(&file, message);
-        chown(&file, Some(MAIL), Some(MAIL)).expect("root");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("root");
-        std::fs::rename(&file, folder.join("new").join(file.file_name().expect("has one"))).expect("one file system");
+        deliver_into(&self.maildir(user), message);
     }
 
     /// Waits for the first message in `user`'s INBOX and returns it with the CRLF line ends it came with.
@@ -122,9 +112,27 @@ impl Dovecot {
         files.iter().filter_map(|path| std::fs::read(path).ok()).map(|message| with_crlf(&message)).collect()
     }
 
-    fn maildir(&self, user: &str) -> PathBuf {
+    /// Where `user`'s INBOX is.
+    pub fn maildir(&self, user: &str) -> PathBuf {
         self.directory.join("home").join(user.split('@').next().expect("at least one part")).join("Maildir")
     }
+}
+
+/// Puts a message into a folder of mail, as a delivery agent would, and makes the folder if need be.
+pub fn deliver_into(folder: &Path, message: impl AsRef<[u8]>) {
+    for name in ["", "new", "cur", "tmp"] {
+        std::fs::create_dir_all(folder.join(name)).expect("root");
+        chown(folder.join(name), Some(MAIL), Some(MAIL)).expect("root");
+    }
+    chown(folder.parent().expect("a home"), Some(MAIL), Some(MAIL)).expect("root");
+    // A name is never given twice, also while the first message of that name stands in `cur`.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = folder.join("tmp").join(format!("{number:09}.delivered.test"));
+    write(&file, message);
+    chown(&file, Some(MAIL), Some(MAIL)).expect("root");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("root");
+    std::fs::rename(&file, folder.join("new").join(file.file_name().expect("has one"))).expect("one file system");
 }
 
 fn password_line(user: &str, password: &str) -> String {
@@ -132,7 +140,7 @@ fn password_line(user: &str, password: &str) -> String {
 }
 
 /// Dovecot keeps messages with bare LF; a message it received over the network had CRLF everywhere.
-fn with_crlf(stored: &[u8]) -> Vec<u8> {
+pub fn with_crlf(stored: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(stored.len() + stored.len() / 32);
     for line in stored.split_inclusive(|byte| *byte == b'\n') {
         message.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));

@@ -1,7 +1,8 @@
 //! Postfix as the old MTA, in two tempers: one that relays for whoever logs in, one that trusts its network and knows no AUTH.
 
-use super::{dovecot, greeted};
-use crate::clients::{client, output_of};
+use super::dovecot::{self, Dovecot};
+use super::known::greeted;
+use crate::command::{client, output_of};
 use crate::kept::{Kept, directory, own_address, write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
@@ -11,8 +12,8 @@ use std::sync::OnceLock;
 /// A running Postfix that delivers what is for `example.net` to the shared Dovecot and discards what is for elsewhere.
 pub struct Postfix {
     pub address: Ipv4Addr,
-    directory: PathBuf,
-    kept: Kept,
+    pub directory: PathBuf,
+    pub kept: Kept,
 }
 
 /// The instance with AUTH (checked by the shared Dovecot), which relays for nobody else.
@@ -33,14 +34,23 @@ pub fn trusting() -> &'static Postfix {
 
 /// One more instance with AUTH, for tests that stop it.
 pub fn with_auth() -> Postfix {
-    Postfix::start(&format!(
-        "mynetworks =\n\
-         smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination\n\
-         smtpd_sasl_auth_enable = yes\n\
-         smtpd_sasl_type = dovecot\n\
-         smtpd_sasl_path = {}\n",
-        dovecot::shared().auth_socket().display()
-    ))
+    with_auth_by(dovecot::shared(), "")
+}
+
+/// One whose logins `dovecot` checks and whose mail it takes, with `more` at the end of its configuration.
+pub fn with_auth_by(dovecot: &Dovecot, more: &str) -> Postfix {
+    Postfix::start_for(
+        dovecot,
+        &format!(
+            "mynetworks =\n\
+             smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination\n\
+             smtpd_sasl_auth_enable = yes\n\
+             smtpd_sasl_type = dovecot\n\
+             smtpd_sasl_path = {}\n\
+             {more}",
+            dovecot.auth_socket().display()
+        ),
+    )
 }
 
 /// One that takes its clients' mail to a gateway's submission port, as a site's own MTA does with its provider.
@@ -63,6 +73,10 @@ pub fn smarthost_client(gateway: Ipv4Addr, authority: &std::path::Path, login: &
 
 impl Postfix {
     fn start(more: &str) -> Self {
+        Self::start_for(dovecot::shared(), more)
+    }
+
+    fn start_for(dovecot: &Dovecot, more: &str) -> Self {
         let (address, directory) = (own_address(), directory("postfix"));
         let at = directory.display();
         for name in ["queue", "data"] {
@@ -100,7 +114,7 @@ impl Postfix {
                  mailbox_size_limit = 0\n\
                  virtual_mailbox_limit = 0\n\
                  {more}",
-                lmtp = dovecot::shared().lmtp(),
+                lmtp = dovecot.lmtp(),
             ),
         );
         write(&directory.join("master.cf"), format!("{address}:{MASTER}"));
