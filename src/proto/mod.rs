@@ -15,6 +15,7 @@ mod front;
 pub mod imap;
 pub mod line;
 pub mod pop3;
+pub mod proxy_header;
 mod refusal;
 pub mod sasl;
 mod secret;
