@@ -190,13 +190,15 @@ impl Pop3Back {
                 self.state = State::Asked(script);
                 Ok(Some(BackStep::Challenge(challenge.declassify().clone())))
             }
-            (State::Verdict | State::Sasl { answered: true, .. }, Status::Ok(text)) => {
+            // Nobody gets a session for credentials that were not said: an old server may take AUTH with a mechanism for
+            // the question which ones there are.
+            (State::Sasl { script, answered }, Status::Ok(_)) if !answered || !script.is_said() => {
+                Err(garbage(b"+OK before the credentials"))
+            }
+            (State::Verdict | State::Sasl { .. }, Status::Ok(text)) => {
                 self.state = State::LoggedIn;
                 Ok(Some(BackStep::Accepted(acceptance(text))))
             }
-            // Nobody gets a session for whom nothing was shown: an old server may take AUTH with a mechanism for the
-            // question which ones there are.
-            (State::Sasl { answered: false, .. }, Status::Ok(_)) => Err(garbage(b"+OK before any credential")),
             // Nor is it a verdict on credentials, if none were sent: the mechanism is not to be had.
             (State::Sasl { answered: false, .. } | State::GivenUp, Status::Err(text)) => {
                 self.decided(rest);

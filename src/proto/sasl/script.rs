@@ -101,6 +101,11 @@ impl Script {
         }
     }
 
+    /// Whether nothing is left to be said of what the credentials make.
+    pub fn is_said(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Whether challenges past the script are the client's to answer. Otherwise one is a fault: answer it with `*`.
     pub fn passes_through(&self) -> bool {
         self.through

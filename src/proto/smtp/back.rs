@@ -31,8 +31,11 @@ enum State {
     Helo,
     /// Nothing was asked.
     Idle,
-    /// AUTH was sent.
-    Auth(Script),
+    /// AUTH or a response was sent. `answered`: the server has seen something of the credentials.
+    Auth {
+        script: Script,
+        answered: bool,
+    },
     /// A challenge is the client's to answer.
     Challenged(Script),
     /// The exchange was broken off by us.
@@ -63,7 +66,7 @@ impl Back for SmtpBack {
                 State::Ehlo => self.ehlo(&reply, input, out)?,
                 State::Helo if reply.is_positive() => self.ready(input)?,
                 State::Helo => return Err(turned_away(&reply)),
-                State::Auth(script) => self.auth(script, &reply, out)?,
+                State::Auth { script, answered } => self.auth(script, answered, &reply, out)?,
                 State::Cancelled => BackStep::Unavailable(reply.summary()),
                 State::Idle | State::Challenged(_) => return Err(BackFault::Unsolicited),
             };
@@ -85,15 +88,18 @@ impl Back for SmtpBack {
         };
         let mut script = Script::new(&mechanism, &login.credentials);
         command(out);
+        let bare = out.len();
         script.initial(&mechanism, out);
+        let mut answered = out.len() > bare;
         if out.len() - start + 2 > MAX_OLD_COMMAND {
             out[start..].zeroize();
             out.truncate(start);
             script = Script::new(&mechanism, &login.credentials);
+            answered = false;
             command(out);
         }
         out.put_slice(b"\r\n");
-        self.state = State::Auth(script);
+        self.state = State::Auth { script, answered };
         Ok(())
     }
 
@@ -101,7 +107,7 @@ impl Back for SmtpBack {
         if let State::Challenged(script) = std::mem::replace(&mut self.state, State::Idle) {
             encode(response, out);
             out.put_slice(b"\r\n");
-            self.state = State::Auth(script);
+            self.state = State::Auth { script, answered: true };
         }
     }
 
@@ -151,12 +157,22 @@ impl SmtpBack {
         out.put_slice(b"\r\n");
     }
 
-    fn auth(&mut self, mut script: Script, reply: &SmtpReply, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+    fn auth(
+        &mut self,
+        mut script: Script,
+        answered: bool,
+        reply: &SmtpReply,
+        out: &mut BytesMut,
+    ) -> Result<BackStep, BackFault> {
         match reply.code() {
+            // Nobody gets a session for credentials that were not said.
+            235 if !answered || !script.is_said() => {
+                Err(BackFault::Garbage("SMTP", "235 before the credentials".to_owned()))
+            }
             235 => Ok(BackStep::Accepted(reply.summary())),
             334 => {
                 if script.answer(out) {
-                    self.state = State::Auth(script);
+                    self.state = State::Auth { script, answered: true };
                     return Ok(BackStep::More);
                 }
                 let challenge = reply.lines().next().unwrap_or_default();
@@ -353,6 +369,21 @@ mod tests {
         let cram = Login { mechanism: Mechanism::CRAM_MD5, credentials: Credentials::Sasl { initial: None } };
         let seen = logged_in_with(&cram, "250-old\r\n250 AUTH CRAM-MD5\r\n", &["334 PDFAeD4=\r\n"]);
         assert_eq!(seen, ["> AUTH CRAM-MD5", "= challenge <1@x>"]);
+    }
+
+    #[test]
+    fn nobody_is_in_before_the_credentials_were_said() {
+        let fault = "= fault the backend does not speak SMTP: 235 before the credentials";
+        let ehlo = "250-old\r\n250 AUTH LOGIN CRAM-MD5\r\n";
+        let cram = Login { mechanism: Mechanism::CRAM_MD5, credentials: Credentials::Sasl { initial: None } };
+        let early: [(&Login, &[&str]); 3] = [
+            (&password(b"x"), &["235 in\r\n"]),
+            (&password(b"x"), &["334 VXNlcm5hbWU6\r\n", "235 in\r\n"]),
+            (&cram, &["235 in\r\n"]),
+        ];
+        for (login, replies) in early {
+            assert_eq!(logged_in_with(login, ehlo, replies).last().map(String::as_str), Some(fault), "{replies:?}");
+        }
     }
 
     #[test]
