@@ -1,6 +1,6 @@
 //! Collects findings, each with the place it is about.
 
-use super::finding::{Finding, Place, Severity, quoted};
+use super::finding::{Finding, Place, Severity, one_line, quoted};
 use super::reader::Fault;
 use super::tree::{self, At, Node};
 use std::collections::HashMap;
@@ -174,10 +174,12 @@ impl Report {
         let name = dotted(&source.whole, about);
         let message = if name.is_empty() { fault.message.clone() } else { format!("{name}: {}", fault.message) };
         let place = locate(source, &fault.path, fault.at);
+        let message = one_line(&message);
         self.findings.push(Finding { severity: Severity::Error, place: Some(place), message });
     }
 
     fn push(&mut self, finding: Finding) {
+        let finding = Finding { message: one_line(&finding.message), ..finding };
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }

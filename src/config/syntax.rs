@@ -1,6 +1,6 @@
 //! The file as text, and what is said about a text that is not YAML.
 
-use super::finding::{Finding, Place, Severity};
+use super::finding::{Finding, Place, Severity, one_line};
 use super::tree::{self, NoTree, Node};
 use super::value::io_words;
 use std::fs;
@@ -54,6 +54,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Node, Finding> {
 }
 
 fn wrong(name: &str, line: usize, column: usize, message: String) -> Finding {
+    let message = one_line(&message);
     Finding { severity: Severity::Error, place: Some(Place { file: name.to_owned(), line, column }), message }
 }
 

@@ -39,7 +39,7 @@ const MOST_COMPLAINTS: usize = 20;
 ///
 /// # Errors
 /// Every line that is wrong, up to a bound.
-pub(super) fn parse(text: &str, daemons: &[String], purpose: Purpose) -> Result<AddressSet, Vec<BadLine>> {
+pub fn parse(text: &str, daemons: &[String], purpose: Purpose) -> Result<AddressSet, Vec<BadLine>> {
     // Neighbouring lines of the same kind are one step: a step costs as much as the whole list.
     let mut steps: Vec<(bool, Vec<AddressSet>)> = Vec::new();
     let mut complaints = Vec::new();
@@ -105,9 +105,7 @@ fn rule(line: &str, daemons: &[String], purpose: Purpose) -> Result<Option<(Addr
         return Err(not_a_network(line));
     };
     let names = tokens(daemon_list);
-    let address_gone_wrong =
-        !line.contains(char::is_whitespace) && names.iter().all(|n| n.bytes().all(|b| b.is_ascii_hexdigit()));
-    if names.is_empty() || address_gone_wrong {
+    if names.is_empty() || is_address_gone_wrong(line, &names) {
         return Err(not_a_network(line));
     }
     if !is_ours(&names, daemons)? {
@@ -125,6 +123,16 @@ fn rule(line: &str, daemons: &[String], purpose: Purpose) -> Result<Option<(Addr
         }
     };
     Ok(Some((clients(&tokens(client_list))?, member)))
+}
+
+/// Whether a line that would pass for the rule of a daemon named `2001` is an IPv6 address gone wrong: mistyped, or with
+/// something behind it, another one or a comment without a space before it.
+fn is_address_gone_wrong(line: &str, names: &[&str]) -> bool {
+    let word = line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '/' | '#')).next().unwrap_or_default();
+    let like_an_address =
+        word.matches(':').count() > 1 && word.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    let all_digits = names.iter().all(|name| name.bytes().all(|b| b.is_ascii_hexdigit()));
+    all_digits && (like_an_address || !line.contains(char::is_whitespace))
 }
 
 /// The line's fields. A colon inside brackets or behind a backslash does not end one.
@@ -305,6 +313,10 @@ mod tests {
             ("ALL: ALL: spawn (echo %h)", "only `allow` or `deny`"),
             ("ipop3d@10.0.0.1: ALL", "the daemon's name alone"),
             ("10.0.0.1, 10.0.0.2", "neither an address nor a network"),
+            ("2001:db8::1 2001:db8::2", "neither an address nor a network"),
+            ("2001:db8::1,2001:db8::2", "neither an address nor a network"),
+            ("2001:db8::/32# the office", "neither an address nor a network"),
+            ("2001:db8::1/129 # the office", "neither an address nor a network"),
         ];
         for (line, words) in cases {
             let bad = parse(&format!("# first\n{line}\n"), &daemons(), Purpose::Allow).expect_err(line);

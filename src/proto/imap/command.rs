@@ -357,7 +357,8 @@ impl Scanner {
     fn bound(&self, input: &[u8]) -> usize {
         if self.line > 0 {
             MAX_COMMAND.min(MAX_WHOLE - self.line)
-        } else if input.len() > MAX_COMMAND && Head::parse(input).verb == Verb::Authenticate {
+        } else if input.get(..MAX_COMMAND).is_some_and(|begin| Head::parse(begin).verb == Verb::Authenticate) {
+            // By what has come when the smaller bound is reached, so that it is all one how much comes with it.
             MAX_SASL + BEFORE_INITIAL
         } else {
             MAX_COMMAND

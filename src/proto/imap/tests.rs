@@ -2,6 +2,7 @@
 
 use super::command::{Command, Scan, Scanner};
 use super::{ImapBack, ImapFront, Literal, capability};
+use crate::proto::line::MAX_COMMAND;
 use crate::proto::{
     Answer, Back, BackFault, BackSettings, BackStep, Capabilities, Front, FrontSettings, Goodbye, Login, Mechanism,
     Mechanisms, Refusal, Reply, Service, Step, TlsRule, Violation,
@@ -261,6 +262,16 @@ fn an_overlong_line_does_not_hide_a_literal() {
         let mut session = Session::new(TlsRule::Implicit);
         session.feed(format!("a NOOP {long}{behind}").as_bytes());
         assert_eq!(session.said(), said, "{behind}");
+    }
+}
+
+#[test]
+fn a_long_line_is_judged_alike_however_much_of_it_comes_at_once() {
+    let line = format!("{} AUTHENTICATE PLAIN AGpvZQBzZWNyZXQ=\r\n", "x".repeat(MAX_COMMAND));
+    for cuts in [usize::MAX, 1, 1000, MAX_COMMAND + 3] {
+        let mut session = Session::new(TlsRule::Implicit);
+        pieces(line.as_bytes(), &[cuts]).for_each(|piece| session.feed(piece));
+        assert_eq!(session.said(), "* BAD The line is too long.\r\n", "{cuts}");
     }
 }
 

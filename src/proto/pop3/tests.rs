@@ -479,6 +479,20 @@ fn no_name_and_no_password_makes_a_line_that_could_be_two_commands() {
 }
 
 #[test]
+fn nobody_is_in_before_the_credentials_were_said() {
+    let capa = b"+OK list\r\nSASL LOGIN CRAM-MD5\r\n.\r\n";
+    let name = Login::password(Mechanism::LOGIN, b"joe", b"secret").expect("plain words");
+    for (login, answers) in [
+        (&name, &[&b"+OK ready\r\n"[..], capa, b"+OK in\r\n"][..]),
+        (&name, &[b"+OK ready\r\n", capa, b"+ VXNlcm5hbWU6\r\n", b"+OK in\r\n"]),
+        (&logins()[2], &[b"+OK ready\r\n", capa, b"+OK in\r\n"]),
+    ] {
+        let (steps, said) = talk(answers, login, &[usize::MAX]);
+        assert_eq!(steps.last().map(String::as_str), Some("garbage"), "{said}");
+    }
+}
+
+#[test]
 fn what_stands_behind_an_acceptance_is_left_to_the_session() {
     let (mut back, mut input, mut out) = (Pop3Back::new(back_settings()), BytesMut::new(), BytesMut::new());
     for answer in ["+OK\r\n", "-ERR\r\n", "+OK\r\n"] {

@@ -33,7 +33,7 @@ pub enum BareNewline {
 
 /// What became of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scan {
+pub enum Scan {
     /// The message goes on; at most two bytes are left in the input.
     More,
     /// The message ended; what is left in the input stands behind it.
@@ -48,7 +48,7 @@ pub(super) enum Scan {
 
 /// Follows one message from the 354 to its end.
 #[derive(Debug)]
-pub(super) struct DataScanner {
+pub struct DataScanner {
     /// Where the input's first byte stands.
     place: Place,
     rule: Rule,
@@ -72,25 +72,25 @@ enum Rule {
 
 impl DataScanner {
     /// A message of at most `max` octets; 0 for no bound.
-    pub(super) fn new(bare_newline: BareNewline, max: u64) -> Self {
+    pub fn new(bare_newline: BareNewline, max: u64) -> Self {
         let max = if max == 0 { u64::MAX } else { max };
         Self { place: Place::Start, rule: Rule::Keep(bare_newline), size: 0, max }
     }
 
     /// Octets of the message that went out, its line ends counted and the dots of the transport not (RFC 1870
     /// section 3).
-    pub(super) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Lets nothing more of the message out.
-    pub(super) fn drop_rest(&mut self) {
+    pub fn drop_rest(&mut self) {
         self.rule = Rule::Drop;
     }
 
     /// Moves what is decided from `input` to `out`, up to and with the final dot. The final dot goes out only behind
     /// a message that was let out whole.
-    pub(super) fn scan(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Scan {
+    pub fn scan(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Scan {
         // Bytes before `at` are decided and pass as they are; `place` is the place of the byte at `at`.
         let (mut at, mut place, mut dots) = (0, self.place, 0);
         let end = loop {

@@ -42,9 +42,10 @@ mod words;
 
 pub use back::SmtpBack;
 pub use capability::shown_extensions;
-pub use data::BareNewline;
+pub use data::{BareNewline, DataScanner, Scan};
 pub use front::SmtpFront;
 pub use path::Address;
+pub use reply::{ReplyReader, SmtpReply};
 pub use transaction::{
     Envelope, MAX_OUTSTANDING, MAX_RECIPIENTS, Message, Over, Progress, Recipients, Refused, Stage, Transaction,
     TransactionSettings, Turn,

@@ -9,7 +9,7 @@ const MAX_REPLY: usize = 64 * 1024;
 
 /// A whole reply, in the backend's words: 8-bit text as it came, control bytes made harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SmtpReply {
+pub struct SmtpReply {
     /// 200 to 599.
     code: u16,
     /// The lines' texts behind their codes, LF between them.
@@ -18,32 +18,32 @@ pub(super) struct SmtpReply {
 
 impl SmtpReply {
     /// The three digits.
-    pub(super) fn code(&self) -> u16 {
+    pub fn code(&self) -> u16 {
         self.code
     }
 
     /// 2yz.
-    pub(super) fn is_positive(&self) -> bool {
+    pub fn is_positive(&self) -> bool {
         self.code / 100 == 2
     }
 
     /// 3yz.
-    pub(super) fn is_intermediate(&self) -> bool {
+    pub fn is_intermediate(&self) -> bool {
         self.code / 100 == 3
     }
 
     /// 5yz.
-    pub(super) fn is_permanent(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
     /// The text of each line, at least one.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n')
     }
 
     /// Appends the reply as it goes over the wire. All lines get the code of the last one.
-    pub(super) fn write(&self, out: &mut BytesMut) {
+    pub fn write(&self, out: &mut BytesMut) {
         let mut lines = self.lines().peekable();
         while let Some(text) = lines.next() {
             out.put_slice(self.code.to_string().as_bytes());
@@ -58,7 +58,7 @@ impl SmtpReply {
     }
 
     /// The reply as one harmless line, code and enhanced code apart (RFC 2034 section 4).
-    pub(super) fn summary(&self) -> Reply {
+    pub fn summary(&self) -> Reply {
         let (mut code, mut text) = (self.code.to_string(), Vec::new());
         for (index, line) in self.lines().enumerate() {
             let (enhanced, rest) = self.enhanced(line);
@@ -88,7 +88,7 @@ impl SmtpReply {
 
 /// Collects replies; holds no more than [`MAX_REPLY`] and a line.
 #[derive(Debug, Default)]
-pub(super) struct ReplyReader {
+pub struct ReplyReader {
     lines: LineReader,
     text: Vec<u8>,
     under_way: bool,
@@ -101,7 +101,7 @@ impl ReplyReader {
     ///
     /// # Errors
     /// [`BackFault::Garbage`] for what is no reply, [`BackFault::TooLarge`] past a bound.
-    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<SmtpReply>, BackFault> {
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<SmtpReply>, BackFault> {
         loop {
             if input.len() > MAX_COMMAND + 1 && memchr::memchr(b'\n', &input[..=MAX_COMMAND + 1]).is_none() {
                 return Err(BackFault::TooLarge);

@@ -95,8 +95,11 @@ impl Front for SmtpFront {
             if !self.heard && !self.tls_active && begins_like_tls(input)? {
                 return Ok(Step::More);
             }
-            let Some(line) = self.lines.next(input, bound) else { return Ok(Step::More) };
-            self.heard = true;
+            let held = input.len();
+            let line = self.lines.next(input, bound);
+            // Also where a line past its bound was thrown away before its end: the next bytes are not the first.
+            self.heard |= input.len() != held;
+            let Some(line) = line else { return Ok(Step::More) };
             let step = match (line, std::mem::replace(&mut self.state, State::Command)) {
                 (_, State::MailAnswered) => None,
                 (Line::TooLong, state) => Some(self.too_long(state, out)?),
@@ -384,6 +387,13 @@ mod tests {
 
     fn codes(seen: &[String]) -> Vec<&str> {
         seen.iter().map(|line| if line.starts_with('=') { line } else { line.get(..9).unwrap_or(line) }).collect()
+    }
+
+    #[test]
+    fn what_follows_on_a_long_line_is_no_first_byte() {
+        let mut front = greeted(Service::Submission, TlsRule::StartTls);
+        let seen = play(&mut front, &[&[b'x'; MAX_COMMAND + 2], b"\x16", b"\x03\x01\r\nNOOP\r\n"]);
+        assert_eq!(seen, [words::TOO_LONG, words::OK]);
     }
 
     #[test]
