@@ -2,7 +2,7 @@
 
 use super::cost;
 use super::gateway::{Folder, Gateway};
-use super::hostile::{Act, Parked, client_hello, perform, runtime, small, trusting};
+use super::hostile::{Act, Parked, client_hello, perform_on_a_small_one, runtime, small, trusting};
 use super::old_server::{self, Speaks};
 use super::turn;
 use std::io::{BufRead, BufReader, Write};
@@ -217,7 +217,9 @@ impl Costs<'_> {
         let clients: Vec<_> = (0..many)
             .map(|_| {
                 let (config, acts) = (config.clone(), Arc::clone(&acts));
-                self.runtime.spawn(async move { perform(to, config, greeted, &acts).await.expect("a connection") })
+                self.runtime.spawn(async move {
+                    perform_on_a_small_one(to, config, greeted, &acts).await.expect("a connection")
+                })
             })
             .collect();
         let peak = cost::peak_until(self.gateway, || clients.iter().all(tokio::task::JoinHandle::is_finished));
@@ -231,7 +233,6 @@ impl Costs<'_> {
 /// for `stall-in-data`.
 fn sleepy_server() -> SocketAddr {
     let listener = small().expect("a socket");
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     listener.listen(1024).expect("it listens");
     let listener = TcpListener::from(listener);
     let address = listener.local_addr().expect("bound");

@@ -47,13 +47,17 @@ pub async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStr
 }
 
 /// A socket with buffers so small that what is not read stays with the other side, and not in the kernel. The kernel's
-/// buffers grow with the size of a segment, which on loopback is 64 KiB.
+/// buffers grow with the size of a segment, which on loopback is 64 KiB. It has an address of its own: the kernel
+/// remembers how slow it was there.
 pub fn small() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_recv_buffer_size(4096)?;
     socket.set_tcp_mss(536)?;
+    socket.bind(&SocketAddr::from((SMALL, 0)).into())?;
     Ok(socket)
 }
+
+const SMALL: Ipv4Addr = Ipv4Addr::new(127, 199, 0, 1);
 
 /// A connection, in the clear or not.
 pub trait Both: AsyncRead + AsyncWrite + Send {}
@@ -72,6 +76,8 @@ pub enum Act {
     Pour(Arc<[u8]>, usize),
     /// Reads and throws away what comes from here on, while it sends.
     ReadOn,
+    /// Reads to the end of the connection.
+    Drain,
 }
 
 /// A connection on which everything is said, held open.
@@ -79,6 +85,17 @@ pub struct Parked(#[expect(dead_code, reason = "held for its drop")] Pin<Box<dyn
 
 /// Connects, with TLS or without, hears the greeting where there is one, and does the acts.
 pub async fn perform(
+    source: Ipv4Addr,
+    to: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    greeted: bool,
+    acts: &[Act],
+) -> io::Result<Parked> {
+    perform_on(connect_from(source, to).await?, tls, greeted, acts).await
+}
+
+/// The same on a [`small`] socket.
+pub async fn perform_on_a_small_one(
     to: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
     greeted: bool,
@@ -86,7 +103,15 @@ pub async fn perform(
 ) -> io::Result<Parked> {
     let socket = small()?;
     socket.set_nonblocking(true)?;
-    let socket = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
+    perform_on(TcpSocket::from_std_stream(socket.into()).connect(to).await?, tls, greeted, acts).await
+}
+
+async fn perform_on(
+    socket: TcpStream,
+    tls: Option<Arc<ClientConfig>>,
+    greeted: bool,
+    acts: &[Act],
+) -> io::Result<Parked> {
     let mut io: Pin<Box<dyn Both>> = match tls {
         None => Box::pin(socket),
         Some(config) => {
@@ -108,6 +133,7 @@ pub async fn perform(
                 reads = true;
                 Ok(())
             }
+            Act::Drain => io.read_to_end(&mut Vec::new()).await.map(drop),
             Act::Drip(times, byte) => drip(&mut io, *times, *byte).await,
             Act::Say(bytes) => pour(&mut io, bytes, 1, reads).await,
             Act::Pour(bytes, times) => pour(&mut io, bytes, *times, reads).await,

@@ -11,7 +11,6 @@ mod client;
 #[expect(dead_code, reason = "shared with the other tests of the process")]
 #[path = "../process/gateway.rs"]
 mod gateway;
-#[expect(dead_code, reason = "shared with the other tests of the process")]
 #[path = "../process/old_server.rs"]
 mod old_server;
 #[expect(dead_code, reason = "shared with the other tests of the process")]
@@ -25,3 +24,5 @@ mod turn;
 
 mod bounds;
 mod floods;
+mod guessing;
+mod storms;
