@@ -3,10 +3,10 @@
 use super::bench::{Bench, a_moment, on_a_runtime, pass, step_to};
 use super::client_expected::Expected;
 use super::end::End;
+use super::playing::{HALF, hello};
 use super::points::{Dialogue, Point, dialogues};
 use super::{Row, play};
 use gatepost::proto::{Protocol, Service, TlsRule};
-use rustls::pki_types::ServerName;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -292,16 +292,4 @@ async fn backend_parts(backend: &mut Option<End>, dialogue: &Dialogue, stage: St
         Stage::Relay => assert!(rest == "LAST WORDS\\r\\n" || fault == Fault::Reset && rest.is_empty(), "{rest}"),
         _ => assert!(["", "\\r\\n", "\\r\\n.."].contains(&rest.as_str()), "{rest}"),
     }
-}
-
-/// Where a ClientHello is cut: in the middle of its record.
-const HALF: usize = 100;
-
-/// A ClientHello.
-fn hello(bench: &Bench) -> Vec<u8> {
-    let name = ServerName::try_from(crate::transcript::HOSTNAME).expect("a name");
-    let mut client = rustls::ClientConnection::new(bench.gateway.trust(), name).expect("a client");
-    let mut hello = Vec::new();
-    client.write_tls(&mut hello).expect("a vector takes it");
-    hello
 }

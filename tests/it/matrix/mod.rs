@@ -11,6 +11,7 @@ mod bench;
 mod client;
 mod client_expected;
 pub(crate) mod end;
+mod playing;
 mod points;
 mod stalled;
 
