@@ -25,8 +25,10 @@ fn service(protocol: Protocol) -> Service {
 /// A gateway before an old server that trusts whoever connects and writes down what it understood.
 async fn gateway(service: Service, tls: TlsRule) -> (Gateway, Old) {
     let old = Old::serve(service.protocol(), Reads::Sloppy).await;
-    // Many attempts from one address in one session are the subject here, not the limits on them.
-    let setup = Setup::one(service, tls, old.address).with("limits", "auth_attempts_per_session: 1000");
+    let setup = Setup::one(service, tls, old.address)
+        // Many attempts in one session are the subject here, not the limits on them, nor how long a busy machine takes.
+        .with("limits", "auth_attempts_per_session: 1000")
+        .with("timeouts", "login: 30min, tls_handshake: 10min");
     let gateway = setup.start().await;
     gateway.has_learned().await;
     (gateway, old)

@@ -128,7 +128,7 @@ async fn a_go_ahead_that_cannot_be_written_at_once_lets_nothing_slip_in_behind_i
     for protocol in PROTOCOLS {
         let old = Old::serve(protocol, Reads::Sloppy).await;
         let setup = Setup::one(service(protocol), TlsRule::Optional, old.address).send_buffer(2048);
-        let gateway = setup.start().await;
+        let gateway = setup.with("timeouts", "login: 30min").start().await;
         gateway.has_learned().await;
         let mut slow = Slow::connect(gateway.address()).await;
         slow.client.hear(greeting(protocol)).await;
