@@ -10,14 +10,14 @@ const LINES: u32 = 48;
 fn everything_that_must_hold_has_a_proof_and_every_proof_is_there() {
     let table = read("tests/must-hold.md");
     let rows = rows(&table);
-    let numbers: Vec<u32> = rows.iter().map(|(number, _)| *number).collect();
+    let numbers: Vec<u32> = rows.iter().filter_map(|(name, _)| name.parse().ok()).collect();
     assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "each line once, in order");
     let mut wrong = Vec::new();
-    for (number, proofs) in rows {
+    for (name, proofs) in rows {
         if proofs.is_empty() {
-            wrong.push(format!("{number} has no proof"));
+            wrong.push(format!("{name} has no proof"));
         }
-        wrong.extend(proofs.iter().filter_map(|proof| Some(format!("{number}: {}", objection(proof)?))));
+        wrong.extend(proofs.iter().filter_map(|proof| Some(format!("{name}: {}", objection(proof)?))));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -28,6 +28,8 @@ fn what_is_no_proof_is_seen() {
         ("tests/must_hold.rs::what_is_no_proof_is_seen", None),
         ("tests/transcripts/imap/login_starttls.txt", None),
         ("tests/transcripts/imap/no_such_session.txt", Some("no session")),
+        ("tests/sandbox/main.rs", None),
+        ("tests/no_such_program/main.rs", Some("no program")),
         ("tests/must_hold.rs::no_such_test", Some("no test")),
         ("tests/must_hold.rs::objection", Some("no test")),
         ("tests/no_such_file.rs::a_test", Some("no file")),
@@ -39,18 +41,19 @@ fn what_is_no_proof_is_seen() {
             Some(begin) => assert!(found.as_deref().is_some_and(|text| text.starts_with(begin)), "{found:?}"),
         }
     }
-    let table = "| # | what | proof |\n| --- | --- | --- |\n| 1 | a `word` here | `a::b` `c.txt` |\n| 2 | x | |\n";
-    assert_eq!(rows(table), [(1, vec!["a::b", "c.txt"]), (2, vec![])]);
+    let table = "| # | what | proof |\n| --- | --- | --- |\n| 1 | a `word` here | `a::b` `c.txt` |\n| b | x | |\n";
+    assert_eq!(rows(table), [("1", vec!["a::b", "c.txt"]), ("b", vec![])]);
 }
 
-/// The rows: a number, and what stands in backquotes in the last column.
-fn rows(table: &str) -> Vec<(u32, Vec<&str>)> {
-    let cells = table.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+/// The rows: a number or a letter, and what stands in backquotes in the last column.
+fn rows(table: &str) -> Vec<(&str, Vec<&str>)> {
+    let lines = table.lines().filter(|line| line.starts_with('|'));
+    let cells = lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
     cells
         .filter_map(|cells| {
-            let number = cells.first()?.parse().ok()?;
+            let name = *cells.first()?;
             let proofs = cells.last()?.split('`').skip(1).step_by(2).collect();
-            Some((number, proofs))
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some((name, proofs))
         })
         .collect()
 }
@@ -61,6 +64,11 @@ fn objection(proof: &str) -> Option<String> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let Ok(source) = std::fs::read_to_string(path) else { return Some(format!("no file {file}")) };
         return (!tests(&source).contains_key(test)).then(|| format!("no test {test} in {file}"));
+    }
+    if proof.starts_with("tests/") && proof.ends_with("/main.rs") {
+        // A program without a harness is a test as a whole.
+        let is_there = Path::new(env!("CARGO_MANIFEST_DIR")).join(proof).is_file();
+        return (!is_there).then(|| format!("no program {proof}"));
     }
     if proof.starts_with("tests/transcripts/") {
         let is_there = Path::new(env!("CARGO_MANIFEST_DIR")).join(proof).is_file();

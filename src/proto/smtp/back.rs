@@ -384,7 +384,10 @@ mod tests {
         assert_eq!(seen[1..], ["= fault the backend does not speak SMTP: 235 before all of the credentials"]);
         for (replies, fault) in [
             (&["235 ok\r\n"][..], "= fault the backend does not speak SMTP: 235 before all of the credentials"),
-            (&["334 VXNlcm5hbWU6\r\n", "235 ok\r\n"], "= fault the backend does not speak SMTP: 235 before all of the credentials"),
+            (
+                &["334 VXNlcm5hbWU6\r\n", "235 ok\r\n"],
+                "= fault the backend does not speak SMTP: 235 before all of the credentials",
+            ),
             (&["334 VXNlcm5hbWU6\r\n235 ok\r\n"], "= fault the backend spoke without being asked"),
         ] {
             let seen = logged_in_with(&password(b"secret"), "250-old\r\n250 AUTH LOGIN\r\n", replies);
