@@ -16,6 +16,11 @@ const BEGINNINGS: &[(&str, &[u8])] = &[
     ("pop3_back", b"joe\0secret\xfe+OK ready\r\n\xfe+OK list\r\nSASL LOGIN XOAUTH2\r\n.\r\n\xfe"),
     ("smtp_back", b"joe\0secret\xfe220 x\r\n\xfe250-x\r\n250 AUTH PLAIN LOGIN CRAM-MD5\r\n\xfe"),
     ("smtp_back", b"joe\0secret\xfe220 x\r\n\xfe250-x\r\n250 AUTH LOGIN XOAUTH2 SCRAM-SHA-256\r\n\xfe"),
+    ("smtp_back", b"joe\0secret\xfe220 x\r\n\xfe250-x\r\n250 AUTH LOGIN\r\n\xfe334 VXNlcm5hbWU6\r\n\xfe"),
+    ("pop3_back", b"joe\0secret\xfe+OK x\r\n\xfe+OK list\r\nSASL LOGIN\r\n.\r\n\xfe+ VXNlcm5hbWU6\r\n\xfe"),
+    ("sasl", b"Ym9zcwBqb2UAc2VjcmV0\xfe"),
+    ("sasl", b"AGpvZQBzZWNyZXQ=\xfe"),
+    ("sasl", b"am9l\xfec2VjcmV0\xfe"),
     ("config", b"hostname: mail.example.net\nbackends:\n  old: {imap: \"10.0.0.5:143\"}\nlisteners:\n"),
     ("transaction", b"MAIL FROM:<a@example.org>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n"),
 ];

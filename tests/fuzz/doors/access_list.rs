@@ -47,7 +47,9 @@ enum Line {
 
 impl Line {
     fn read(line: &str, purpose: Purpose) -> Self {
-        let read = |text: &str| parse_list(text, &daemons(), purpose).expect("a line of a list that was read");
+        // Not the first line, where a byte order mark would be taken off.
+        let read =
+            |line: &str| parse_list(&format!("\n{line}"), &daemons(), purpose).expect("a line of a list that was read");
         // A comment begins a line, or stands behind white space.
         let comment = line.find('#').filter(|&at| line[..at].chars().next_back().is_none_or(char::is_whitespace));
         match parse_network(line[..comment.unwrap_or(line.len())].trim()) {
