@@ -54,12 +54,12 @@ impl Engine<'_> {
         }
         let mut dialogue = match self.reach(&attempt.login.mechanism).await {
             Ok(dialogue) => dialogue,
-            Err(lost) => return self.lost(&mut attempt, &lost).await,
+            Err(lost) => return self.unreached(&mut attempt, &lost).await,
         };
         attempt.server = Some(dialogue.server.name.to_string());
         if let Err(fault) = dialogue.login(&attempt.login) {
             self.dialogue = Some(dialogue);
-            return self.lost(&mut attempt, &Lost::Fault(fault)).await;
+            return self.unreached(&mut attempt, &Lost::Fault(fault)).await;
         }
         loop {
             let began = Instant::now();
@@ -74,7 +74,7 @@ impl Engine<'_> {
                 }
                 Ok(BackStep::Unavailable(reply)) => {
                     self.settle(&mut attempt, Verdict::NoVerdict).await;
-                    self.unavailable(&attempt, "backend_temporary", None, Some(&reply));
+                    self.unavailable(&attempt, "backend_temporary", None, Some(&reply)).await;
                     self.dialogue = Some(dialogue);
                     return Outcome::Go;
                 }
@@ -90,7 +90,11 @@ impl Engine<'_> {
                     }
                 }
                 Ok(BackStep::More | BackStep::Ready(_)) => {}
-                Err(lost) => return self.lost(&mut attempt, &lost).await,
+                Err(lost) => {
+                    drop(dialogue);
+                    self.settle(&mut attempt, Verdict::NoVerdict).await;
+                    return self.lost(&attempt, &lost).await;
+                }
             }
         }
     }
@@ -218,7 +222,8 @@ impl Engine<'_> {
                     "backend_temporary",
                     Some("known-good passwords fail: the backend is ill"),
                     None,
-                );
+                )
+                .await;
                 return Outcome::Go;
             }
         };
@@ -240,9 +245,14 @@ impl Engine<'_> {
         if refusal.ends_the_session() { Outcome::End(refusal.as_str()) } else { Outcome::Go }
     }
 
-    async fn lost(&mut self, attempt: &mut Try, lost: &Lost) -> Outcome {
-        self.settle(attempt, Verdict::NoVerdict).await;
-        self.unavailable(attempt, lost.reason(), Some(&lost.to_string()), None);
+    /// Nothing of the credentials was said to a backend: the attempt counts as never made.
+    async fn unreached(&mut self, attempt: &mut Try, lost: &Lost) -> Outcome {
+        attempt.ticket = None;
+        self.lost(attempt, lost).await
+    }
+
+    async fn lost(&mut self, attempt: &Try, lost: &Lost) -> Outcome {
+        self.unavailable(attempt, lost.reason(), Some(&lost.to_string()), None).await;
         if attempt.login.mechanism == Mechanism::APOP {
             // The timestamp the client holds died with the backend's connection.
             self.front.answer(Answer::Goodbye(Goodbye::BackendLost), &mut self.out);
@@ -251,13 +261,15 @@ impl Engine<'_> {
         Outcome::Go
     }
 
-    fn unavailable(&mut self, attempt: &Try, reason: &str, detail: Option<&str>, reply: Option<&Reply>) {
+    async fn unavailable(&mut self, attempt: &Try, reason: &str, detail: Option<&str>, reply: Option<&Reply>) {
         self.record_with(attempt, Kind::AuthError, Some(reason), reply, detail);
+        self.hold_back(attempt).await;
         self.front.answer(Answer::Unavailable(reply), &mut self.out);
     }
 
-    /// The answer leaves no sooner than `failure_delay` after the last byte of the credentials, whatever
-    /// was found out meanwhile: an unknown user and a wrong password take equally long.
+    /// The answer leaves no sooner than `failure_delay` after the last byte of the credentials, whatever was found out
+    /// meanwhile: an unknown user and a wrong password take equally long, and so does "not now", which a backend may say
+    /// to a wrong password too.
     async fn hold_back(&mut self, attempt: &Try) {
         let began = Instant::now();
         tokio::time::sleep_until(attempt.heard + self.session.policy.limits.failure_delay).await;

@@ -25,6 +25,10 @@ use tokio_util::io::poll_read_buf;
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
 
+/// The most attempts of a session that end without success, whatever the reason. Verdicts have a smaller number of their own
+/// (`auth_attempts_per_session`); but what is no verdict must neither be a way to guess on nor to write a log without end.
+const MAX_ATTEMPTS: u32 = 10;
+
 /// How long a client waits for a greeting with the backend's timestamp, before it gets one without.
 const STAMP_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -91,6 +95,7 @@ pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, clie
         out: BytesMut::new(),
         dialogue: None,
         deadline,
+        attempts: 0,
         failures: 0,
         shown: Arc::default(),
     };
@@ -107,7 +112,9 @@ pub(super) struct Engine<'s> {
     pub(super) dialogue: Option<Dialogue>,
     /// For the client's part alone: time spent waiting for the backend is added to it.
     deadline: Instant,
-    /// Verdicts against the client.
+    /// Attempts that did not succeed.
+    attempts: u32,
+    /// Verdicts against the client, among them.
     pub(super) failures: u32,
     /// What the client was told the backend can do; what is learned later is for those who come later.
     shown: Arc<Capabilities>,
@@ -152,7 +159,7 @@ impl Engine<'_> {
                     self.front.secured(&self.shown);
                 }
                 Step::Login(login) => match self.attempt(login).await {
-                    Outcome::Go => {}
+                    Outcome::Go => self.attempts += 1,
                     Outcome::End(reason) => return self.end(reason).await,
                     Outcome::Gone(gone) => return self.gone(gone).await,
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
@@ -169,11 +176,21 @@ impl Engine<'_> {
                         }
                     }
                 }
-                Step::Denied { refusal, mechanism } => self.refused(refusal, Some(&mechanism), None).await,
-                Step::Cancelled => self.refused(Refusal::Cancelled, None, None).await,
+                Step::Denied { refusal, mechanism } => {
+                    self.attempts += 1;
+                    self.refused(refusal, Some(&mechanism), None).await;
+                }
+                Step::Cancelled => {
+                    self.attempts += 1;
+                    self.refused(Refusal::Cancelled, None, None).await;
+                }
                 // Only an attempt asks for a response, and it takes the answer itself.
                 Step::Respond(_) => return self.end(Refusal::BadSyntax.as_str()).await,
                 Step::Leave => return self.end("logout").await,
+            }
+            if self.attempts >= MAX_ATTEMPTS.max(self.session.policy.limits.auth_attempts_per_session) {
+                self.front.answer(Answer::Goodbye(Goodbye::TooManyAttempts), &mut self.out);
+                return self.end("too_many_attempts").await;
             }
             if self.out.len() > MAX_ANSWERS
                 && let Err(gone) = self.flush().await

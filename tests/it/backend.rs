@@ -74,7 +74,7 @@ impl Backend {
     }
 }
 
-/// A backend that serves by itself. `secret` is everybody's password; with `busy` it says "not now".
+/// A backend that serves by itself. `secret` is everybody's password; with `busy` it says "not now", with `bye` IMAP hangs up.
 #[derive(Clone)]
 pub(crate) struct Post {
     pub(crate) address: SocketAddr,
@@ -150,6 +150,10 @@ async fn imap(mut talk: Talk, counts: &Counts) -> Result<(), String> {
             "LOGIN" => {
                 counts.logins.fetch_add(1, Ordering::SeqCst);
                 match command {
+                    _ if command.ends_with("\"bye\"") => {
+                        talk.line("* BYE too many login failures").await;
+                        return Ok(());
+                    }
                     _ if command.ends_with("\"secret\"") => "OK in",
                     _ if command.ends_with("\"busy\"") => "NO [UNAVAILABLE] not now",
                     _ => "NO [AUTHENTICATIONFAILED] no",

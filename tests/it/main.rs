@@ -13,6 +13,7 @@ mod hostile;
 mod lifecycle;
 mod live;
 mod mail;
+mod no_verdict;
 mod proxy_protocol;
 mod secrets;
 mod submission;
