@@ -24,7 +24,7 @@ pub enum Verdict {
     Accepted,
     /// The backend said no to the credentials.
     Rejected,
-    /// The backend is not there or says "not now". Never counted.
+    /// The backend heard the credentials, and hung up or says "not now". No failure, whoever's.
     NoVerdict,
 }
 

@@ -140,9 +140,16 @@ impl Book {
         self.store.mark(&self.failures(user), guess.at_user, window, keep).await.fresh
     }
 
-    /// Whether the user has had all the wrong passwords there may be.
+    /// Keeps a guess at the user that came to no verdict, apart from the failures.
+    pub(super) async fn doubt(&self, user: &User, guess: &Guess, limit: Rate) {
+        self.store.mark(&self.doubts(user), guess.at_user, limit.period, count(limit)).await;
+    }
+
+    /// Whether the user has had all the guesses there may be: wrong passwords, or as many that came to no verdict.
     pub(super) async fn is_under_attack(&self, user: &User, limit: Rate) -> bool {
-        self.store.count(&self.failures(user), limit.period).await >= count(limit)
+        let failures = self.store.count(&self.failures(user), limit.period).await;
+        let doubts = self.store.count(&self.doubts(user), limit.period).await;
+        failures.max(doubts) >= count(limit)
     }
 
     /// Forgets the failures of a network.
@@ -156,6 +163,10 @@ impl Book {
 
     fn failures(&self, user: &User) -> Key {
         self.store.key(Space::Failures, &[b"of", user.as_bytes()])
+    }
+
+    fn doubts(&self, user: &User) -> Key {
+        self.store.key(Space::Failures, &[b"doubts", user.as_bytes()])
     }
 
     fn passwords(&self, user: &User) -> Key {

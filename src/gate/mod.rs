@@ -184,7 +184,10 @@ impl Gate {
                 Ruling::Accepted
             }
             Verdict::Rejected => self.rejected(&rules, &place, attempt).await,
-            Verdict::NoVerdict => Ruling::NoVerdict,
+            Verdict::NoVerdict => {
+                self.unjudged(&rules, &place, attempt).await;
+                Ruling::NoVerdict
+            }
         };
         drop(ticket);
         ruling

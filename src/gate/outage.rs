@@ -21,8 +21,8 @@ pub(super) struct Outages(Mutex<HashMap<String, Vec<(Instant, User)>>>);
 impl Outages {
     /// A login failed at a backend; `witness` is the user, if the password is the one that worked last. Whether the backend is ill.
     ///
-    /// An attacker would need as many accounts whose password they changed elsewhere, and gains guesses that count for nothing
-    /// until the next customer gets in; `auth_per_ip` still bounds them.
+    /// An attacker would need as many accounts whose password they changed elsewhere, and gains guesses that lead to no ban
+    /// until the next customer gets in; `auth_per_ip`, and at each user `auth_failures_per_user`, still bound them.
     pub(super) fn failed(&self, backend: &str, witness: Option<&User>) -> bool {
         let now = Instant::now();
         let mut backends = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use super::place::Place;
 use super::user::User;
 use super::{Gate, Rules, WEEK};
 use crate::observe::{Event, Kind};
+use crate::store::Found;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,9 +36,7 @@ impl Gate {
         if rules.outage_guard {
             let witness = attempt.user.filter(|_| remembered.is_some_and(|found| found.latest));
             if self.outages.failed(attempt.backend, witness) {
-                if remembered.is_none() {
-                    self.charge(rules, place).await;
-                }
+                self.doubt(rules, place, attempt, remembered).await;
                 return Ruling::Outage;
             }
         }
@@ -51,6 +50,28 @@ impl Gate {
             true => FailedReason::BadCredentials,
             false => FailedReason::Repeated,
         })
+    }
+
+    /// There was no verdict. That is no failure and punishes nobody; but a backend may say "not now", or hang up, over a wrong
+    /// password too. So it is a login that did not succeed, and at each user strangers get no more guesses this way than with
+    /// verdicts. A password that worked is none.
+    pub(super) async fn unjudged(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) {
+        let remembered = match attempt.user {
+            Some(user) => self.book.remembered(user, attempt.password, rules.remember_good).await,
+            None => None,
+        };
+        self.doubt(rules, place, attempt, remembered).await;
+    }
+
+    async fn doubt(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>, remembered: Option<Found>) {
+        if remembered.is_some() {
+            return;
+        }
+        self.charge(rules, place).await;
+        if let (Some(user), Some(limit)) = (attempt.user, rules.limits.auth_failures_per_user) {
+            let guess = self.book.guess(attempt.user, attempt.password, place);
+            self.book.doubt(user, &guess, limit).await;
+        }
     }
 
     /// Counts a failure against the address and the user. `false`: it was counted before.

@@ -2,6 +2,7 @@
 
 mod attackers;
 mod customers;
+mod evaders;
 
 use super::*;
 use crate::observe::{Event, Kind};

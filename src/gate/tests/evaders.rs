@@ -1,0 +1,69 @@
+//! What somebody gets who looks for a way around the counting.
+
+use super::*;
+
+impl World {
+    /// Brings a guess to a backend that says neither yes nor no to it.
+    async fn unjudged(&self, from: &str, name: &str, password: &str) -> Result<(), Refusal> {
+        let (user, password) = (user(name), Secret::from(password.as_bytes()));
+        let attempt = Attempt { client: ip(from), user: Some(&user), password: Some(&password), backend: "main" };
+        let ticket = self.gate.login(&attempt).await?;
+        self.judged.set(self.judged.get() + 1);
+        assert_eq!(self.gate.outcome(ticket, &attempt, Verdict::NoVerdict).await, Ruling::NoVerdict);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn guesses_without_a_verdict_are_logins_that_did_not_succeed() {
+    let world = World::with(|policy| policy.limits.auth_failures_per_ip = None);
+    for n in 0..300 {
+        assert_eq!(world.unjudged(ATTACKER, &format!("user{n}"), "guess").await, Ok(()), "{n}");
+    }
+    assert_eq!(world.unjudged(ATTACKER, "joe", "guess").await, Err(Refusal::RateLimited));
+    assert_eq!(world.connects(ATTACKER), Ok(()), "and nobody is banned for them");
+    assert_eq!(world.unjudged(HOME, "joe", "guess").await, Ok(()));
+    assert!(world.events().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_get_fifty_guesses_an_hour_at_a_user_without_a_verdict_too() {
+    let world = World::new();
+    world.customer("joe", "secret", HOME).await;
+    world.judged.set(0);
+    for n in 0..400 {
+        let _ = world.unjudged(&format!("203.0.113.{}", n % 250), "joe", &format!("guess{n}")).await;
+    }
+    assert_eq!(world.judged.get(), 50);
+    assert_eq!(world.unjudged("198.51.100.1", "joe", "guess").await, Err(Refusal::RateLimited));
+    assert_eq!(world.unjudged("198.51.100.1", "jim", "guess").await, Ok(()), "another user is another matter");
+    for _ in 0..400 {
+        assert_eq!(world.unjudged(HOME, "joe", "secret").await, Ok(()), "whoever knows the password may always ask");
+        assert_eq!(world.unjudged("198.51.100.9", "joe", "secret").await, Ok(()), "wherever that is");
+    }
+    assert!(world.events().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_way_to_guess_on() {
+    let world = World::new();
+    for n in 0..5 {
+        world.customer(&format!("own{n}"), "old", ATTACKER).await;
+        world.account(&format!("own{n}"), "new");
+    }
+    world.customer("joe", "secret", HOME).await;
+    for n in 0..5 {
+        world.login(ATTACKER, &format!("own{n}"), "old").await;
+    }
+    world.judged.set(0);
+    world.ill.set(true);
+    for n in 0..250 {
+        let said = world.login(&format!("203.0.113.{n}"), "joe", &format!("guess{n}")).await;
+        assert_eq!(said, if n < 50 { Said::Unavailable } else { LATER }, "{n}");
+    }
+    assert_eq!(world.judged.get(), 50);
+    assert_eq!(world.login(HOME, "joe", "secret").await, Said::Unavailable, "his own password is always asked about");
+    world.ill.set(false);
+    assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
+    assert!(world.events().is_empty());
+}
