@@ -145,11 +145,12 @@ impl Book {
         self.store.mark(&self.doubts(user), guess.at_user, limit.period, count(limit)).await;
     }
 
-    /// Whether the user has had all the guesses there may be: wrong passwords, or as many that came to no verdict.
-    pub(super) async fn is_under_attack(&self, user: &User, limit: Rate) -> bool {
+    /// Whether the user has had all the guesses there may be, if those under way are some too: wrong passwords, or as many that
+    /// came to no verdict.
+    pub(super) async fn is_under_attack(&self, user: &User, under_way: usize, limit: Rate) -> bool {
         let failures = self.store.count(&self.failures(user), limit.period).await;
         let doubts = self.store.count(&self.doubts(user), limit.period).await;
-        failures.max(doubts) >= count(limit)
+        failures.max(doubts) + under_way >= count(limit)
     }
 
     /// Forgets the failures of a network.

@@ -1,31 +1,45 @@
-//! Attempts under way at an address. A failure counts when the verdict comes, and an old backend takes seconds over one; without a
-//! bound on what is under way, a thousand connections would be a thousand guesses before the first one counts.
+//! Attempts under way from an address, and at a user. A failure counts when the verdict comes, and an old backend takes seconds
+//! over one; without a bound on what is under way, a thousand connections would be a thousand guesses before the first one counts.
 
+use super::user::User;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The lanes of all addresses that have an attempt under way.
-#[derive(Debug, Default)]
-pub(super) struct Lanes(Mutex<HashMap<IpNet, Arc<Semaphore>>>);
+/// Whose attempts follow each other. Who needs more than one takes a narrow network before a wide one and the user last: in one
+/// order for all, so that nobody waits in a ring.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Road {
+    /// Those that come from a network.
+    From(IpNet),
+    /// Those at a user.
+    To(User),
+}
 
-/// A place among an address's attempts, or in the queue for one; dropping it makes room.
+/// The lanes of all roads that have an attempt under way, with how many each has.
+#[derive(Debug, Default)]
+pub(super) struct Lanes(Mutex<HashMap<Road, (usize, Arc<Semaphore>)>>);
+
+/// A place among the attempts of a road, or in the queue for one; dropping it makes room.
 #[derive(Debug)]
 pub(super) struct Lane {
-    net: IpNet,
+    road: Road,
+    /// How many lanes the road has.
+    width: usize,
     /// Taken out when dropped, so that its share in the semaphore is gone before the shares are counted.
     holding: Option<(Arc<Semaphore>, Option<OwnedSemaphorePermit>)>,
     lanes: Arc<Lanes>,
 }
 
 impl Lanes {
-    /// Waits until fewer than `width` attempts are under way at the address; first come, first served.
-    pub(super) async fn enter(self: &Arc<Self>, net: IpNet, width: usize) -> Lane {
+    /// Waits until fewer than `width` attempts are under way on the road; first come, first served.
+    pub(super) async fn enter(self: &Arc<Self>, road: Road, width: usize) -> Lane {
         let width = width.clamp(1, Semaphore::MAX_PERMITS);
-        let semaphore = Arc::clone(self.lock().entry(net).or_insert_with(|| Arc::new(Semaphore::new(width))));
+        let (width, semaphore) =
+            self.lock().entry(road.clone()).or_insert_with(|| (width, Arc::new(Semaphore::new(width)))).clone();
         // Made before the wait, so that giving up waiting cleans up too.
-        let mut lane = Lane { net, holding: Some((Arc::clone(&semaphore), None)), lanes: Arc::clone(self) };
+        let mut lane = Lane { road, width, holding: Some((Arc::clone(&semaphore), None)), lanes: Arc::clone(self) };
         // The semaphore is never closed, so this is always a permit.
         let permit = semaphore.acquire_owned().await.ok();
         if let Some((_, place)) = &mut lane.holding {
@@ -34,8 +48,16 @@ impl Lanes {
         lane
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpNet, Arc<Semaphore>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Road, (usize, Arc<Semaphore>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lane {
+    /// How many others are under way on the road.
+    pub(super) fn others(&self) -> usize {
+        let free = self.holding.as_ref().map_or(0, |(semaphore, _)| semaphore.available_permits());
+        self.width.saturating_sub(free + 1)
     }
 }
 
@@ -44,8 +66,8 @@ impl Drop for Lane {
         self.holding = None;
         let mut lanes = self.lanes.lock();
         // Shares are made under this lock alone: if the map's is the last, nobody is here or waits.
-        if lanes.get(&self.net).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
-            lanes.remove(&self.net);
+        if lanes.get(&self.road).is_some_and(|(_, semaphore)| Arc::strong_count(semaphore) == 1) {
+            lanes.remove(&self.road);
         }
     }
 }
@@ -59,17 +81,20 @@ mod tests {
     #[test]
     fn an_address_has_so_many_lanes_and_none_is_left_behind() {
         let lanes = Arc::new(Lanes::default());
-        let net = IpNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
-        let first = assert_ready!(task::spawn(lanes.enter(net, 2)).poll());
-        let second = assert_ready!(task::spawn(lanes.enter(net, 2)).poll());
-        let mut third = task::spawn(lanes.enter(net, 2));
+        let enter = || lanes.enter(Road::From(std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into()), 2);
+        let first = assert_ready!(task::spawn(enter()).poll());
+        assert_eq!(first.others(), 0);
+        let second = assert_ready!(task::spawn(enter()).poll());
+        let mut third = task::spawn(enter());
         assert_pending!(third.poll());
-        let mut impatient = task::spawn(lanes.enter(net, 2));
+        let mut impatient = task::spawn(enter());
         assert_pending!(impatient.poll());
+        assert_eq!((first.others(), second.others()), (1, 1), "who waits is not under way");
         drop(impatient);
         drop(first);
         assert!(third.is_woken());
         let third = assert_ready!(third.poll());
+        assert_eq!(third.others(), 1);
         drop((second, third));
         assert!(lanes.lock().is_empty());
     }

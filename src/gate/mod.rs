@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! connection ─ lists ─ ban ─ connections_per_ip ─ sessions_per_ip ─→ Admission (held for the session)
-//! login ────── ban ─ auth_per_ip ─ auth_failures_per_user ─ lane ──→ Ticket (held until the verdict)
+//! login ────── ban ─ auth_per_ip ─ auth_failures_per_user ─ lanes ─→ Ticket (held until the verdict)
 //!              │ the backend's verdict
 //! outcome ──── outage? ─ stale? ─ repeated? ─ counted ─ ban ───────→ Ruling
 //! ```
@@ -38,7 +38,7 @@ use book::Book;
 use count::Counts;
 use gateway::Gateways;
 use ipnet::IpNet;
-use lane::{Lane, Lanes};
+use lane::{Lane, Lanes, Road};
 use outage::Outages;
 use place::Place;
 use std::net::IpAddr;
@@ -155,8 +155,8 @@ impl Gate {
     /// alone is judged; the ticket is dropped while a challenge lies with the client, and the question asked again with the
     /// response, and the user, that came.
     ///
-    /// From one address only so many strangers' attempts are under way at once as there may be failures: the rest wait
-    /// here for the verdicts, so that a thousand connections are no way around the count.
+    /// From one address, and at one user, only so many strangers' attempts are under way at once as there may be failures: the
+    /// rest wait here for the verdicts, so that a thousand connections or a thousand addresses are no way around the count.
     ///
     /// # Errors
     /// [`Refusal::Banned`] or [`Refusal::RateLimited`], which a client hears as "temporary".
@@ -164,11 +164,14 @@ impl Gate {
         let rules = self.rules.load_full();
         let place = Place::of(attempt.client, &rules.limits);
         let standing = self.standing(&rules, &place, attempt).await;
-        self.may_try(&rules, &place, attempt, &standing).await?;
-        let lanes = self.lanes(&rules, &place, &standing).await;
+        self.may_try(&rules, &place, attempt, &standing, 0).await?;
+        let mut lanes = self.lanes_of_address(&rules, &place, &standing).await;
+        let lane_of_user = self.lane_of_user(&rules, attempt, &standing).await;
+        let under_way = lane_of_user.as_ref().map_or(0, Lane::others);
+        lanes.extend(lane_of_user);
         if !lanes.is_empty() {
             // The verdicts that were waited for may have changed the answer.
-            self.may_try(&rules, &place, attempt, &standing).await?;
+            self.may_try(&rules, &place, attempt, &standing, under_way).await?;
         }
         self.may_guess(&rules, &place, attempt, &standing).await?;
         Ok(Ticket(lanes))
@@ -250,12 +253,14 @@ impl Gate {
         self.book.sweep();
     }
 
+    /// `under_way`: how many other strangers' attempts at the user are.
     async fn may_try(
         &self,
         rules: &Rules,
         place: &Place,
         attempt: &Attempt<'_>,
         standing: &Standing,
+        under_way: usize,
     ) -> Result<(), Refusal> {
         if !place.exempt {
             for net in place.nets() {
@@ -276,7 +281,7 @@ impl Gate {
             }
         }
         if let (Some(limit), Some(user)) = (rules.limits.auth_failures_per_user, attempt.user)
-            && self.book.is_under_attack(user, limit).await
+            && self.book.is_under_attack(user, under_way, limit).await
             && !standing.is_known()
         {
             self.charge(rules, place).await;
@@ -313,16 +318,26 @@ impl Gate {
     }
 
     /// Waits for a lane of the address, and for IPv6 of the wider network too. Whose word is proven needs none.
-    async fn lanes(&self, rules: &Rules, place: &Place, standing: &Standing) -> Vec<Lane> {
+    async fn lanes_of_address(&self, rules: &Rules, place: &Place, standing: &Standing) -> Vec<Lane> {
         let Some(limit) = rules.limits.auth_failures_per_ip.filter(|_| !place.exempt) else { return Vec::new() };
         if standing.is_proven() || self.hides_many(place).await {
             return Vec::new();
         }
-        let mut lanes = Vec::with_capacity(2);
+        let mut lanes = Vec::with_capacity(3);
         for net in place.nets() {
-            lanes.push(self.lanes.enter(net, place.allowance(net, limit)).await);
+            lanes.push(self.lanes.enter(Road::From(net), place.allowance(net, limit)).await);
         }
         lanes
+    }
+
+    /// Waits for a lane of the user. Who would get in while everybody guesses at the user needs none.
+    async fn lane_of_user(&self, rules: &Rules, attempt: &Attempt<'_>, standing: &Standing) -> Option<Lane> {
+        let (user, limit) = (attempt.user?, rules.limits.auth_failures_per_user?);
+        if standing.is_known() {
+            return None;
+        }
+        let width = usize::try_from(limit.count.get()).unwrap_or(usize::MAX);
+        Some(self.lanes.enter(Road::To(user.clone()), width).await)
     }
 }
 

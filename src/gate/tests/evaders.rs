@@ -1,6 +1,8 @@
 //! What somebody gets who looks for a way around the counting.
 
 use super::*;
+use std::collections::VecDeque;
+use std::task::Poll;
 
 impl World {
     /// Brings a guess to a backend that says neither yes nor no to it.
@@ -66,4 +68,76 @@ async fn an_outage_is_no_way_to_guess_on() {
     world.ill.set(false);
     assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
     assert!(world.events().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_addresses_at_once_are_no_way_around_a_users_limit() {
+    let world = World::new();
+    let joe = user("joe");
+    let guesses: Vec<_> =
+        (0..400).map(|n| (format!("203.0.113.{}", n / 20), Secret::new(format!("guess{n}").into_bytes()))).collect();
+    let attempts: Vec<_> = guesses
+        .iter()
+        .map(|(from, password)| Attempt {
+            client: ip(from),
+            user: Some(&joe),
+            password: Some(password),
+            backend: "main",
+        })
+        .collect();
+    let mut waiting: Vec<_> =
+        attempts.iter().map(|attempt| (attempt, tokio_test::task::spawn(world.gate.login(attempt)))).collect();
+    let (mut reached, mut refused, mut under_way) = (0, 0, VecDeque::new());
+    for _ in 0..2000 {
+        waiting.retain_mut(|(attempt, login)| match login.poll() {
+            Poll::Pending => true,
+            Poll::Ready(Ok(ticket)) => {
+                reached += 1;
+                under_way.push_back((*attempt, ticket));
+                false
+            }
+            Poll::Ready(Err(refusal)) => {
+                assert_eq!(refusal, Refusal::RateLimited);
+                refused += 1;
+                false
+            }
+        });
+        assert!(reached <= 50, "{reached} reached the backend");
+        if let Some((attempt, ticket)) = under_way.pop_front() {
+            world.gate.outcome(ticket, attempt, Verdict::Rejected).await;
+        }
+        // The runtime lets a task do only so much in one turn.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((reached, refused, waiting.len()), (50, 350, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_devices_of_one_user_wait_for_each_other_and_all_get_in() {
+    let world = World::with(|policy| policy.limits.auth_failures_per_user = "2/h".parse().ok());
+    let (joe, secret) = (user("joe"), Secret::from(&b"secret"[..]));
+    let attempt = |n| Attempt {
+        client: ip(&format!("203.0.113.{n}")),
+        user: Some(&joe),
+        password: Some(&secret),
+        backend: "main",
+    };
+    let attempts: Vec<_> = (0..9).map(attempt).collect();
+    let mut waiting: Vec<_> =
+        attempts.iter().map(|attempt| (attempt, tokio_test::task::spawn(world.gate.login(attempt)))).collect();
+    let mut under_way = VecDeque::new();
+    for _ in 0..100 {
+        waiting.retain_mut(|(attempt, login)| match login.poll() {
+            Poll::Pending => true,
+            Poll::Ready(answer) => {
+                under_way.push_back((*attempt, answer.expect("nothing speaks against it")));
+                false
+            }
+        });
+        if let Some((attempt, ticket)) = under_way.pop_front() {
+            world.gate.outcome(ticket, attempt, Verdict::Accepted).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((waiting.len(), under_way.len()), (0, 0));
 }
