@@ -44,17 +44,25 @@ impl Book {
 
     /// Takes one of the connections an address may make, in this process.
     pub(super) fn connect(&self, place: &Place, rate: Rate) -> bool {
-        self.store.local().take(&self.net_key(Space::Rates, b"connections", place.own), rate, 1)
+        let key = |net| self.net_key(Space::Rates, b"connections", net);
+        place.nets().all(|net| self.store.local().take(&key(net), place.rate(net, rate), 1))
     }
 
     /// Whether another login may fail at the address.
     pub(super) async fn may_fail(&self, place: &Place, rate: Rate) -> bool {
-        self.store.has_room(&self.net_key(Space::Rates, b"logins", place.own), rate).await
+        for net in place.nets() {
+            if !self.store.has_room(&self.net_key(Space::Rates, b"logins", net), place.rate(net, rate)).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// A login at the address did not succeed.
     pub(super) async fn charge(&self, place: &Place, rate: Rate) {
-        self.store.take(&self.net_key(Space::Rates, b"logins", place.own), rate, 1).await;
+        for net in place.nets() {
+            self.store.take(&self.net_key(Space::Rates, b"logins", net), place.rate(net, rate), 1).await;
+        }
     }
 
     /// Takes one of the tries left to guess at a user from where a ban spares the user.

@@ -86,7 +86,7 @@ impl Rules {
 /// A connection that was let in; dropped when it has ended.
 #[derive(Debug)]
 #[must_use = "the session counts as over when this is dropped"]
-pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Option<Held<IpNet>>);
+pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Vec<Held<IpNet>>);
 
 /// Leave to bring one attempt to the backend; handed back with the verdict. Dropped without one, the attempt counts as
 /// never made, so the verdict is to be waited for even when the client has gone.
@@ -137,7 +137,7 @@ impl Gate {
         let rules = self.rules.load();
         let place = Place::of(client, &rules.limits);
         if place.exempt {
-            return Ok(Admission(None));
+            return Ok(Admission(Vec::new()));
         }
         if place.nets().any(|net| self.bans.holds(net).is_some_and(|ban| ban.closed)) {
             return Err(Refusal::Banned);
@@ -147,8 +147,11 @@ impl Gate {
         {
             return Err(Refusal::RateLimited);
         }
-        let held = self.sessions_by_net.enter(place.own, rules.limits.sessions_per_ip);
-        held.map(|held| Admission(Some(held))).ok_or(Refusal::TooManySessions)
+        let enter = |net| {
+            let times = usize::try_from(place.times(net)).unwrap_or(usize::MAX);
+            self.sessions_by_net.enter(net, rules.limits.sessions_per_ip.map(|limit| limit.saturating_mul(times)))
+        };
+        place.nets().map(enter).collect::<Option<_>>().map(Admission).ok_or(Refusal::TooManySessions)
     }
 
     /// Whether an attempt may reach the backend; asked before it is dialled. Where the user is not known yet, the address

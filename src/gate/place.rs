@@ -4,11 +4,12 @@ use crate::policy::Limits;
 use crate::policy::rate::Rate;
 use ipnet::{IpNet, Ipv6Net};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 /// A customer's IPv6 connection is a /48 at the largest (RFC 6177): who rotates through its networks is still one.
 const WIDE: u8 = 48;
-/// How many times the failures of one network a /48 may have.
-const WIDE_ALLOWANCE: usize = 8;
+/// How many times what one network may have a /48 may have: failures, connections, sessions.
+const WIDE_ALLOWANCE: u32 = 8;
 
 /// A client's address and the networks it is counted in.
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +44,20 @@ impl Place {
         std::iter::once(self.own).chain(self.wide)
     }
 
+    /// How many times what one network may have a network of this place may have.
+    pub(super) fn times(&self, net: IpNet) -> u32 {
+        if net == self.own { 1 } else { WIDE_ALLOWANCE }
+    }
+
+    /// What one network may do so often, for a network of this place.
+    pub(super) fn rate(&self, net: IpNet, rate: Rate) -> Rate {
+        let times = NonZeroU32::new(self.times(net)).unwrap_or(NonZeroU32::MIN);
+        Rate { count: rate.count.saturating_mul(times), ..rate }
+    }
+
     /// How many failures a network of this place may have.
     pub(super) fn allowance(&self, net: IpNet, limit: Rate) -> usize {
-        let count = usize::try_from(limit.count.get()).unwrap_or(usize::MAX);
-        if net == self.own { count } else { count.saturating_mul(WIDE_ALLOWANCE) }
+        usize::try_from(self.rate(net, limit).count.get()).unwrap_or(usize::MAX)
     }
 }
 

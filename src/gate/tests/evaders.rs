@@ -141,3 +141,22 @@ async fn many_devices_of_one_user_wait_for_each_other_and_all_get_in() {
     }
     assert_eq!((waiting.len(), under_way.len()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_networks_of_a_48_share_their_connections_and_sessions() {
+    let world = World::with(|policy| {
+        policy.limits.sessions_per_ip = Some(2);
+        policy.limits.connections_per_ip = "3/h".parse().ok();
+    });
+    let listener = Arc::clone(&world.policy.listeners[0]);
+    let open = |from: String| world.gate.connection(&listener, ip(&from));
+    let held: Vec<_> = (0..16).map(|n| open(format!("2001:db8:1:{n:x}::1")).expect("eight times two")).collect();
+    assert_eq!(open("2001:db8:1:ff::1".to_owned()).err(), Some(Refusal::TooManySessions));
+    assert!(open("2001:db8:2::1".to_owned()).is_ok(), "the neighbour has a /48 of his own");
+    drop(held);
+    for n in 0..7 {
+        assert!(open(format!("2001:db8:1:{n:x}::2")).is_ok(), "{n}");
+    }
+    assert_eq!(open("2001:db8:1:ff::2".to_owned()).err(), Some(Refusal::RateLimited), "eight times three");
+    assert!(open("2001:db8:2::2".to_owned()).is_ok());
+}
