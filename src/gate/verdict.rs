@@ -41,6 +41,7 @@ impl Gate {
             }
         }
         self.charge(rules, place).await;
+        self.hurried(place, attempt).await;
         if remembered.is_some() {
             return Ruling::Failed(FailedReason::StalePassword);
         }
@@ -68,10 +69,19 @@ impl Gate {
             return;
         }
         self.charge(rules, place).await;
+        self.hurried(place, attempt).await;
         if let (Some(user), Some(limit)) = (attempt.user, rules.limits.auth_failures_per_user) {
             let guess = self.book.guess(attempt.user, attempt.password, place);
             self.book.doubt(user, &guess, limit).await;
         }
+    }
+
+    async fn hurried(&self, place: &Place, attempt: &Attempt<'_>) {
+        let known = match attempt.user {
+            Some(user) if self.book.was_at(user, place.own, WEEK).await => Some(user),
+            _ => None,
+        };
+        self.book.hurried(place, known).await;
     }
 
     /// Counts a failure against the address and the user. `false`: it was counted before.
