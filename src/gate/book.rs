@@ -151,11 +151,23 @@ impl Book {
         }
     }
 
-    /// How a wrong password is to be counted.
+    /// A login succeeded there whose user nobody knows.
+    pub(super) async fn accept_unnamed(&self, place: &Place) {
+        for net in place.nets() {
+            let tag = self.store.tag(&[b"unnamed"]);
+            self.store.mark(&self.net_key(Space::Visitors, b"", net), tag, WEEK, VISITORS).await;
+        }
+    }
+
+    /// How a wrong password is to be counted. Where not even the user is known each attempt is one guess.
     pub(super) fn guess(&self, user: Option<&User>, password: Option<&Secret<Vec<u8>>>, place: &Place) -> Guess {
         let name = user.map_or(&[][..], User::as_bytes);
         let minute = (self.start.elapsed().as_secs() / 60).to_be_bytes();
         match password {
+            None if user.is_none() => {
+                let tag = self.store.tag(&[b"unnamed", &self.number()]);
+                Guess { at_address: tag, at_user: tag, password_seen: false }
+            }
             Some(password) => Guess {
                 at_address: self.store.tag(&[b"guess", name, password.declassify()]),
                 at_user: self.store.tag(&[b"guess", password.declassify()]),

@@ -20,11 +20,14 @@ const GATEWAY_BAN: Duration = Duration::from_secs(60);
 impl Gate {
     pub(super) async fn accepted(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) {
         self.outages.succeeded(attempt.backend);
-        if let Some(user) = attempt.user {
-            self.book.accept(user, attempt.password, place, rules.remember_good, rules.place_memory()).await;
-            for net in place.nets() {
-                self.bans.open(net);
+        match attempt.user {
+            Some(user) => {
+                self.book.accept(user, attempt.password, place, rules.remember_good, rules.place_memory()).await;
             }
+            None => self.book.accept_unnamed(place).await,
+        }
+        for net in place.nets() {
+            self.bans.open(net);
         }
     }
 

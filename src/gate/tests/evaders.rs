@@ -207,3 +207,33 @@ async fn an_attackers_pace_holds_up_no_user_known_at_the_address() {
     assert_eq!(world.unseen(HOME, "joe", true).await, Said::In);
     assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
 }
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_name_nobody_lead_to_a_ban_too() {
+    let world = World::new();
+    let nobody = Attempt { client: ip(ATTACKER), user: None, password: None, backend: "main" };
+    for n in 0..21 {
+        let ticket = world.gate.login(&nobody).await.expect("nothing speaks against it yet");
+        let ruling = world.gate.outcome(ticket, &nobody, Verdict::Rejected).await;
+        assert_eq!(ruling, Ruling::Failed(FailedReason::BadCredentials), "{n}");
+    }
+    assert_eq!(world.connects(ATTACKER), Err(Refusal::Banned));
+    assert_eq!(world.event_names(), ["ban.added"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_office_whose_mechanism_names_nobody_is_not_shut_out_by_one_bad_device() {
+    let world = World::new();
+    let nobody = Attempt { client: ip(HOME), user: None, password: None, backend: "main" };
+    let ticket = world.gate.login(&nobody).await.expect("nothing speaks against it");
+    assert_eq!(world.gate.outcome(ticket, &nobody, Verdict::Accepted).await, Ruling::Accepted);
+    for _ in 0..30 {
+        let ticket = world.gate.login(&nobody).await.expect("somebody is known here");
+        world.gate.outcome(ticket, &nobody, Verdict::Rejected).await;
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.event_names(), ["ban.added"]);
+    assert_eq!(world.connects(HOME), Ok(()));
+    assert!(world.gate.login(&nobody).await.is_ok());
+    assert_eq!(world.login(HOME, "joe", "guess").await, BANNED, "but no stranger by name");
+}
