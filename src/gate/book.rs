@@ -9,6 +9,7 @@ use crate::store::{Found, Key, Marked, Space, Store, Tag};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,10 +22,17 @@ const VISITORS: usize = 16;
 /// Where failures are not limited they are still known, to tell a repeated one.
 const UNLIMITED: (Duration, usize) = (Duration::from_secs(600), 32);
 
+/// The most attempts of strangers at one address that may reach the backend, none of them good, within …
+const PACE: usize = 50;
+/// … this time.
+const PACE_WINDOW: Duration = Duration::from_secs(10);
+
 /// The book.
 pub(super) struct Book {
     store: Store,
     start: Instant,
+    /// Numbers what is never the same again.
+    next: AtomicU64,
 }
 
 /// A wrong password, as it is counted.
@@ -39,7 +47,7 @@ pub(super) struct Guess {
 
 impl Book {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, start: Instant::now() }
+        Self { store, start: Instant::now(), next: AtomicU64::new(0) }
     }
 
     /// Takes one of the connections an address may make, in this process.
@@ -63,6 +71,31 @@ impl Book {
         for net in place.nets() {
             self.store.take(&self.net_key(Space::Rates, b"logins", net), place.rate(net, rate), 1).await;
         }
+    }
+
+    /// Whether another attempt may reach the backend now, if `under_way` are on their way already, in a network of the place.
+    /// Whatever the mechanism and whether the same again: without a password in sight nobody knows how many guesses they are.
+    pub(super) async fn may_hurry(&self, place: &Place, net: IpNet, known: Option<&User>, under_way: usize) -> bool {
+        let times = usize::try_from(place.times(net)).unwrap_or(usize::MAX);
+        self.store.count(&self.pace(net, known), PACE_WINDOW).await + under_way <= PACE.saturating_mul(times)
+    }
+
+    /// An attempt reached the backend and did not succeed.
+    pub(super) async fn hurried(&self, place: &Place, known: Option<&User>) {
+        for net in place.nets() {
+            let keep = PACE.saturating_mul(usize::try_from(place.times(net)).unwrap_or(usize::MAX));
+            let tag = self.store.tag(&[b"attempt", &self.number()]);
+            self.store.mark(&self.pace(net, known), tag, PACE_WINDOW, keep).await;
+        }
+    }
+
+    /// A user known at the address is counted apart: a neighbour's hurry must not hold them up.
+    fn pace(&self, net: IpNet, known: Option<&User>) -> Key {
+        self.store.key(Space::Failures, &[b"pace", &octets(net), known.map_or(&[][..], User::as_bytes)])
+    }
+
+    fn number(&self) -> [u8; 8] {
+        self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes()
     }
 
     /// Takes one of the tries left to guess at a user from where a ban spares the user.
@@ -118,11 +151,23 @@ impl Book {
         }
     }
 
-    /// How a wrong password is to be counted.
+    /// A login succeeded there whose user nobody knows.
+    pub(super) async fn accept_unnamed(&self, place: &Place) {
+        for net in place.nets() {
+            let tag = self.store.tag(&[b"unnamed"]);
+            self.store.mark(&self.net_key(Space::Visitors, b"", net), tag, WEEK, VISITORS).await;
+        }
+    }
+
+    /// How a wrong password is to be counted. Where not even the user is known each attempt is one guess.
     pub(super) fn guess(&self, user: Option<&User>, password: Option<&Secret<Vec<u8>>>, place: &Place) -> Guess {
         let name = user.map_or(&[][..], User::as_bytes);
         let minute = (self.start.elapsed().as_secs() / 60).to_be_bytes();
         match password {
+            None if user.is_none() => {
+                let tag = self.store.tag(&[b"unnamed", &self.number()]);
+                Guess { at_address: tag, at_user: tag, password_seen: false }
+            }
             Some(password) => Guess {
                 at_address: self.store.tag(&[b"guess", name, password.declassify()]),
                 at_user: self.store.tag(&[b"guess", password.declassify()]),

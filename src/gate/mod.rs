@@ -29,6 +29,7 @@ pub use count::Held;
 pub use user::User;
 
 use crate::observe::Observe;
+use crate::policy::rate::Rate;
 use crate::policy::{Limits, Listener, Policy};
 use crate::proto::Refusal;
 use crate::store::{Found, Store};
@@ -47,6 +48,9 @@ use std::time::Duration;
 
 /// An address is a customer's if somebody logged in there within this time.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// The most attempts of strangers that are under way from an address at once, however many may fail there.
+const AT_ONCE: usize = 20;
 
 /// The rules, and what is remembered to keep them.
 pub struct Gate {
@@ -169,12 +173,16 @@ impl Gate {
         let standing = self.standing(&rules, &place, attempt).await;
         self.may_try(&rules, &place, attempt, &standing, 0).await?;
         let mut lanes = self.lanes_of_address(&rules, &place, &standing).await;
+        let watched = !lanes.is_empty();
         let lane_of_user = self.lane_of_user(&rules, attempt, &standing).await;
         let under_way = lane_of_user.as_ref().map_or(0, Lane::others);
         lanes.extend(lane_of_user);
         if !lanes.is_empty() {
             // The verdicts that were waited for may have changed the answer.
             self.may_try(&rules, &place, attempt, &standing, under_way).await?;
+        }
+        if watched {
+            self.may_hurry(&rules, &place, attempt, &standing).await?;
         }
         self.may_guess(&rules, &place, attempt, &standing).await?;
         Ok(Ticket(lanes))
@@ -293,6 +301,28 @@ impl Gate {
         Ok(())
     }
 
+    /// Strangers at an address may bring only so many attempts to the backend in ten seconds that do not succeed.
+    /// Where somebody is known, who has not been named yet may still turn out to be one of those.
+    async fn may_hurry(
+        &self,
+        rules: &Rules,
+        place: &Place,
+        attempt: &Attempt<'_>,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let Some(limit) = rules.limits.auth_failures_per_ip else { return Ok(()) };
+        if attempt.user.is_none() && self.book.visitors(place.own, WEEK).await > 0 {
+            return Ok(());
+        }
+        let known = attempt.user.filter(|_| standing.here_this_week);
+        for net in place.nets() {
+            if !self.book.may_hurry(place, net, known, width(place, net, limit)).await {
+                return Err(Refusal::RateLimited);
+            }
+        }
+        Ok(())
+    }
+
     /// A user whom a ban spares may still be guessed at by whom the ban is for. So there, what is not a password known to
     /// have worked gets half as many tries as an address has failures, and then one at a time as they refill.
     async fn may_guess(
@@ -328,7 +358,7 @@ impl Gate {
         }
         let mut lanes = Vec::with_capacity(3);
         for net in place.nets() {
-            lanes.push(self.lanes.enter(Road::From(net), place.allowance(net, limit)).await);
+            lanes.push(self.lanes.enter(Road::From(net), width(place, net, limit)).await);
         }
         lanes
     }
@@ -342,6 +372,12 @@ impl Gate {
         let width = usize::try_from(limit.count.get()).unwrap_or(usize::MAX);
         Some(self.lanes.enter(Road::To(user.clone()), width).await)
     }
+}
+
+/// How many attempts of strangers may be under way from a network of the place.
+fn width(place: &Place, net: IpNet, limit: Rate) -> usize {
+    let most = AT_ONCE.saturating_mul(usize::try_from(place.times(net)).unwrap_or(usize::MAX));
+    place.allowance(net, limit).min(most)
 }
 
 /// What speaks for an attempt.

@@ -1,12 +1,13 @@
 //! The user as limits know one.
 
-use crate::proto::UserName;
+use crate::proto::{Protocol, UserName};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 
-/// The login name as sent to the backend, lower-cased. Names of at most 255 octets are kept as they are, longer ones as their
-/// beginning and a hash of the whole, so that different names stay different.
+/// The backend's name and the login name as that backend takes it: lower-cased, without blanks around it, and on POP3 only its
+/// first word, for that is all many old servers take. The same name at another backend is another user. Names of at most 255
+/// octets are kept as they are, longer ones as their beginning and a hash of the whole, so that different names stay different.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct User(Arc<[u8]>);
 
@@ -14,18 +15,20 @@ pub struct User(Arc<[u8]>);
 const MAX_NAME: usize = 255;
 
 impl User {
-    /// The user behind a login name.
-    pub fn new(name: &UserName) -> Self {
-        let mut lower = match std::str::from_utf8(name.as_bytes()) {
+    /// The user behind a login name at a backend.
+    pub fn new(backend: &str, protocol: Protocol, name: &UserName) -> Self {
+        let name = taken(protocol, name.as_bytes());
+        let mut lower = match std::str::from_utf8(name) {
             Ok(text) => lowercase(text).into_bytes(),
-            Err(_) => name.as_bytes().to_ascii_lowercase(),
+            Err(_) => name.to_ascii_lowercase(),
         };
         if lower.len() > MAX_NAME {
             let hash = Sha256::digest(&lower);
             lower.truncate(MAX_NAME - hash.len());
             lower.extend_from_slice(&hash);
         }
-        Self(lower.into())
+        // No login name holds NUL, so no backend and name read like another two.
+        Self([backend.as_bytes(), b"\0", &lower].concat().into())
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -37,6 +40,18 @@ impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "User({})", crate::proto::line::printable(&self.0, MAX_NAME))
     }
+}
+
+/// What the backend takes of a name: otherwise each blank more would make another user with a limit of its own.
+fn taken(protocol: Protocol, name: &[u8]) -> &[u8] {
+    let is_blank = |b: &u8| *b == b' ' || b.is_ascii_control();
+    let Some(first) = name.iter().position(|b| !is_blank(b)) else { return &[] };
+    let name = &name[first..];
+    let end = match protocol {
+        Protocol::Pop3 => name.iter().position(is_blank).unwrap_or(name.len()),
+        Protocol::Imap | Protocol::Smtp => name.iter().rposition(|b| !is_blank(b)).map_or(0, |last| last + 1),
+    };
+    &name[..end]
 }
 
 /// Lower case, but for the few letters beyond ASCII whose lower case is within (KELVIN SIGN becomes `k`): they would let a
@@ -57,14 +72,32 @@ mod tests {
     use super::*;
 
     fn user(name: &[u8]) -> User {
-        User::new(&UserName::new(name).expect("a name"))
+        User::new("main", Protocol::Imap, &UserName::new(name).expect("a name"))
+    }
+
+    #[test]
+    fn a_blank_more_makes_no_other_user() {
+        let on_pop3 = |name: &[u8]| User::new("main", Protocol::Pop3, &UserName::new(name).expect("a name"));
+        for alias in [&b" joe"[..], b"joe ", b"\t  JOE  "] {
+            assert_eq!(user(alias), user(b"joe"));
+            assert_eq!(on_pop3(alias), on_pop3(b"joe"));
+        }
+        assert_eq!(on_pop3(b"joe x1"), on_pop3(b" joe\tx2"), "its first word is all that many servers take");
+        assert_ne!(user(b"joe smith"), user(b"joe brown"));
+        assert_eq!(on_pop3(b"joe"), user(b"joe"), "one user, whatever the protocol");
+        assert_ne!(user(b"  "), user(b"joe"));
+    }
+
+    #[test]
+    fn the_same_name_at_another_backend_is_another_user() {
+        let joe = UserName::new(b"joe").expect("a name");
+        assert_ne!(User::new("main", Protocol::Imap, &joe), User::new("other", Protocol::Imap, &joe));
     }
 
     #[test]
     fn case_makes_no_other_user_and_nothing_else_makes_the_same() {
         assert_eq!(user(b"Joe@Example.NET"), user(b"joe@example.net"));
         assert_eq!(user("JÜRGEN".as_bytes()), user("jürgen".as_bytes()));
-        assert_ne!(user(b"joe"), user(b"joe "));
         assert_ne!(user("\u{212a}arl".as_bytes()), user(b"karl"), "KELVIN SIGN");
         assert_ne!(user(b"\xff"), user("\u{fffd}".as_bytes()));
         let (one, two) = ([b'x'; 5000], {
@@ -73,6 +106,6 @@ mod tests {
             name
         });
         assert_ne!(user(&one), user(&two));
-        assert!(user(&one).as_bytes().len() <= MAX_NAME);
+        assert!(user(&one).as_bytes().len() <= MAX_NAME + "main\0".len());
     }
 }

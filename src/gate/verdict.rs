@@ -20,11 +20,14 @@ const GATEWAY_BAN: Duration = Duration::from_secs(60);
 impl Gate {
     pub(super) async fn accepted(&self, rules: &Rules, place: &Place, attempt: &Attempt<'_>) {
         self.outages.succeeded(attempt.backend);
-        if let Some(user) = attempt.user {
-            self.book.accept(user, attempt.password, place, rules.remember_good, rules.place_memory()).await;
-            for net in place.nets() {
-                self.bans.open(net);
+        match attempt.user {
+            Some(user) => {
+                self.book.accept(user, attempt.password, place, rules.remember_good, rules.place_memory()).await;
             }
+            None => self.book.accept_unnamed(place).await,
+        }
+        for net in place.nets() {
+            self.bans.open(net);
         }
     }
 
@@ -41,6 +44,7 @@ impl Gate {
             }
         }
         self.charge(rules, place).await;
+        self.hurried(place, attempt).await;
         if remembered.is_some() {
             return Ruling::Failed(FailedReason::StalePassword);
         }
@@ -68,10 +72,19 @@ impl Gate {
             return;
         }
         self.charge(rules, place).await;
+        self.hurried(place, attempt).await;
         if let (Some(user), Some(limit)) = (attempt.user, rules.limits.auth_failures_per_user) {
             let guess = self.book.guess(attempt.user, attempt.password, place);
             self.book.doubt(user, &guess, limit).await;
         }
+    }
+
+    async fn hurried(&self, place: &Place, attempt: &Attempt<'_>) {
+        let known = match attempt.user {
+            Some(user) if self.book.was_at(user, place.own, WEEK).await => Some(user),
+            _ => None,
+        };
+        self.book.hurried(place, known).await;
     }
 
     /// Counts a failure against the address and the user. `false`: it was counted before.

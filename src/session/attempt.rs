@@ -45,6 +45,7 @@ impl Engine<'_> {
     /// Brings a login to the backend and its verdict to the client.
     pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
         let mut attempt = Try::new(login);
+        attempt.counted = attempt.user.as_ref().map(|user| self.counted(user));
         // The backend may take its time: what was answered before must not wait for it.
         if let Err(gone) = self.flush().await {
             return Outcome::Gone(gone);
@@ -143,7 +144,8 @@ impl Engine<'_> {
                 Ok(Step::Respond(response)) => {
                     attempt.heard = Instant::now();
                     if attempt.user.is_none() {
-                        attempt.name_it(sasl::user_of(&attempt.login.mechanism, response.declassify()));
+                        attempt.user = sasl::user_of(&attempt.login.mechanism, response.declassify());
+                        attempt.counted = attempt.user.as_ref().map(|user| self.counted(user));
                     }
                     self.ask(attempt).await?;
                     return Ok(response);
@@ -179,6 +181,12 @@ impl Engine<'_> {
 
     fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.session.shared.gate)
+    }
+
+    /// The user as the gate counts one.
+    fn counted(&self, name: &UserName) -> User {
+        let listener = &self.session.listener;
+        User::new(&listener.backend.name, listener.service.protocol(), name)
     }
 
     fn question<'a>(&'a self, attempt: &'a Try) -> Attempt<'a> {
@@ -309,13 +317,15 @@ impl Engine<'_> {
 impl Try {
     fn new(login: Login) -> Self {
         let user = login.user();
-        let counted = user.as_ref().map(User::new);
-        Self { login, user, counted, heard: Instant::now(), server: None, unspoken: Unspoken::default(), ticket: None }
-    }
-
-    fn name_it(&mut self, user: Option<UserName>) {
-        self.counted = user.as_ref().map(User::new);
-        self.user = user;
+        Self {
+            login,
+            user,
+            counted: None,
+            heard: Instant::now(),
+            server: None,
+            unspoken: Unspoken::default(),
+            ticket: None,
+        }
     }
 
     fn name(&self) -> Option<String> {

@@ -28,7 +28,7 @@ const MAX_INPUT: usize = 24 * 1024;
 
 /// The most attempts of a session that end without success, whatever the reason. Verdicts have a smaller number of their own
 /// (`auth_attempts_per_session`); but what is no verdict must neither be a way to guess on nor to write a log without end.
-const MAX_ATTEMPTS: u32 = 10;
+const MAX_ATTEMPTS: u32 = 20;
 /// The most that is read ahead while answers wait to be written: a client that does not read is not listened to either.
 const READ_AHEAD: usize = 2 * 1024;
 

@@ -160,3 +160,80 @@ async fn the_networks_of_a_48_share_their_connections_and_sessions() {
     assert_eq!(open("2001:db8:1:ff::2".to_owned()).err(), Some(Refusal::RateLimited), "eight times three");
     assert!(open("2001:db8:2::2".to_owned()).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn fifty_in_ten_seconds_reach_the_backend_from_an_address_whatever_the_mechanism() {
+    for password in [None, Some(Secret::from(&b"the same again"[..]))] {
+        let world = World::new();
+        let joe = user("joe");
+        let attempt = Attempt { client: ip(ATTACKER), user: Some(&joe), password: password.as_ref(), backend: "main" };
+        let mut reached: Vec<tokio::time::Instant> = Vec::new();
+        let mut under_way = VecDeque::new();
+        // Thirty seconds of attempts, each judged when nineteen more are under way.
+        for _ in 0..3000 {
+            if under_way.len() == 20 {
+                let ticket = under_way.pop_front().expect("twenty");
+                world.gate.outcome(ticket, &attempt, Verdict::Rejected).await;
+            }
+            match world.gate.login(&attempt).await {
+                Ok(ticket) => {
+                    under_way.push_back(ticket);
+                    reached.push(tokio::time::Instant::now());
+                }
+                Err(refusal) => assert_eq!(refusal, Refusal::RateLimited),
+            }
+            advance(Duration::from_millis(10)).await;
+        }
+        for (n, at) in reached.iter().enumerate() {
+            let later = reached[n..].iter().filter(|other| other.duration_since(*at) < Duration::from_secs(10)).count();
+            assert!(later <= 50, "{later} within ten seconds of number {n}");
+        }
+        assert!(reached.len() > 50, "a bound, not a ban: {}", reached.len());
+        assert!(world.events().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attackers_pace_holds_up_no_user_known_at_the_address() {
+    let world = World::new();
+    world.account("joe", "secret");
+    assert_eq!(world.unseen(HOME, "joe", true).await, Said::In);
+    for _ in 0..100 {
+        world.unseen(HOME, "admin", false).await;
+    }
+    assert_eq!(world.unseen(HOME, "admin", false).await, LATER);
+    let unnamed = Attempt { client: ip(HOME), user: None, password: None, backend: "main" };
+    assert!(world.gate.login(&unnamed).await.is_ok(), "who may be joe");
+    assert_eq!(world.unseen(HOME, "joe", true).await, Said::In);
+    assert_eq!(world.login(HOME, "joe", "secret").await, Said::In);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_name_nobody_lead_to_a_ban_too() {
+    let world = World::new();
+    let nobody = Attempt { client: ip(ATTACKER), user: None, password: None, backend: "main" };
+    for n in 0..21 {
+        let ticket = world.gate.login(&nobody).await.expect("nothing speaks against it yet");
+        let ruling = world.gate.outcome(ticket, &nobody, Verdict::Rejected).await;
+        assert_eq!(ruling, Ruling::Failed(FailedReason::BadCredentials), "{n}");
+    }
+    assert_eq!(world.connects(ATTACKER), Err(Refusal::Banned));
+    assert_eq!(world.event_names(), ["ban.added"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_office_whose_mechanism_names_nobody_is_not_shut_out_by_one_bad_device() {
+    let world = World::new();
+    let nobody = Attempt { client: ip(HOME), user: None, password: None, backend: "main" };
+    let ticket = world.gate.login(&nobody).await.expect("nothing speaks against it");
+    assert_eq!(world.gate.outcome(ticket, &nobody, Verdict::Accepted).await, Ruling::Accepted);
+    for _ in 0..30 {
+        let ticket = world.gate.login(&nobody).await.expect("somebody is known here");
+        world.gate.outcome(ticket, &nobody, Verdict::Rejected).await;
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.event_names(), ["ban.added"]);
+    assert_eq!(world.connects(HOME), Ok(()));
+    assert!(world.gate.login(&nobody).await.is_ok());
+    assert_eq!(world.login(HOME, "joe", "guess").await, BANNED, "but no stranger by name");
+}

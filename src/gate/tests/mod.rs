@@ -8,7 +8,7 @@ use super::*;
 use crate::observe::{Event, Kind};
 use crate::policy::access::{Access, AccessList, AddressSet, parse_network};
 use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
-use crate::proto::{Mechanisms, Secret, Service, TlsRule, UserName};
+use crate::proto::{Mechanisms, Protocol, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use tokio::sync::broadcast;
@@ -139,7 +139,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn user(name: &str) -> User {
-    User::new(&UserName::new(name.as_bytes()).expect("a name of the test"))
+    User::new("main", Protocol::Imap, &UserName::new(name.as_bytes()).expect("a name of the test"))
 }
 
 /// The contract's defaults.

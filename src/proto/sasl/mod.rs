@@ -146,9 +146,42 @@ pub fn user_of(mechanism: &Mechanism, response: &[u8]) -> Option<UserName> {
         (flag == b"n" || flag == b"y").then_some(())?;
         parts.next()?;
         UserName::new(&unescape_saslname(parts.next()?.strip_prefix(b"n=")?)?).ok()
+    } else if name == "DIGEST-MD5" {
+        UserName::new(&digest_username(response)?).ok()
     } else {
         None
     }
+}
+
+/// RFC 2831 section 2.1.2: `username="…"` among directives in any order, each value a token or a quoted string. Twice it says
+/// nothing, for nobody knows which one the backend takes.
+fn digest_username(response: &[u8]) -> Option<Vec<u8>> {
+    let (mut found, mut rest) = (None, response);
+    while let Some(equals) = memchr::memchr(b'=', rest) {
+        let key = rest[..equals].trim_ascii();
+        rest = rest[equals + 1..].trim_ascii_start();
+        let mut value = Vec::new();
+        if let Some(quoted) = rest.strip_prefix(b"\"") {
+            let mut bytes = quoted.iter();
+            loop {
+                match bytes.next()? {
+                    b'"' => break,
+                    b'\\' => value.push(*bytes.next()?),
+                    byte => value.push(*byte),
+                }
+            }
+            rest = bytes.as_slice();
+        } else {
+            let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
+            value.extend_from_slice(rest[..end].trim_ascii_end());
+        }
+        if key.eq_ignore_ascii_case(b"username") && found.replace(value).is_some() {
+            return None;
+        }
+        let Some(comma) = memchr::memchr(b',', rest) else { break };
+        rest = &rest[comma + 1..];
+    }
+    found
 }
 
 /// RFC 5802 section 5.1: `=2C` is a comma, `=3D` an equals sign, no other `=` may stand.
@@ -216,6 +249,16 @@ mod tests {
             ("SCRAM-SHA-256", b"n,a=x,n=joe,r=abc", Some(b"joe")),
             ("SCRAM-SHA-256", b"n,,n=jo=XXe,r=abc", None),
             ("SCRAM-SHA-256", b"c=biws,r=abc,p=proof", None),
+            (
+                "DIGEST-MD5",
+                b"charset=utf-8,username=\"joe\",realm=\"h\",nonce=\"a,username=b\",nc=00000001",
+                Some(b"joe"),
+            ),
+            ("DIGEST-MD5", b"nonce=\"x\", USERNAME = \"j\\\"o e\" ,nc=1", Some(b"j\"o e")),
+            ("DIGEST-MD5", b"username=joe,nc=1", Some(b"joe")),
+            ("DIGEST-MD5", b"username=\"joe\",username=\"ann\"", None),
+            ("DIGEST-MD5", b"username=\"joe", None),
+            ("DIGEST-MD5", b"realm=\"username=x\"", None),
             ("NTLM", b"NTLMSSP\0", None),
         ];
         for (mechanism, response, user) in cases {

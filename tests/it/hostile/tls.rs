@@ -203,8 +203,11 @@ async fn a_name_that_is_none_costs_neither_memory_nor_a_crash() {
     ];
     for body in bodies {
         let shown = body[..body.len().min(60)].escape_ascii().to_string();
+        // What is past 40 KiB is not read, and not waited for.
+        let is_endless = body.len() > 40 * 1024;
         let said = said_to(&gateway, &Hello::old(0x0303).with(0, body)).await;
-        assert!(matches!(said, Said::Alert(2, _) | Said::Hello(_)), "{shown}: {said:?}");
+        let is_well = matches!(said, Said::Alert(2, _) | Said::Hello(_)) || is_endless && matches!(said, Said::Nothing);
+        assert!(is_well, "{shown}: {said:?}");
     }
     still_serves(&gateway, Protocol::Imap).await;
     for line in gateway.logged().split_terminator('\n') {

@@ -52,7 +52,8 @@ impl Bench {
         tokio::task::spawn_blocking(move || until.recv());
         let listener = TcpListener::bind((own_addresses(), 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let start = Setup::one(service, tls, address).start();
+        // What is no success is answered at once: when it is, is another test's concern.
+        let start = Setup::one(service, tls, address).with("limits", "failure_delay: 0s").start();
         let teach = async {
             let (stream, _) = listener.accept().await.expect("the health check");
             let mut asked = End::over(stream);
