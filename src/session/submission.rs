@@ -25,6 +25,8 @@ use super::stream::ClientStream;
 const FOR_A_USER: Room = Room { held: 64 * 1024, waiting: 64 * 1024 };
 /// The same for a stranger, who is to cost 64 KiB at most with the buffers of TLS, whatever the two sides leave untaken.
 const FOR_A_STRANGER: Room = Room { held: 2 * 1024, waiting: 1 };
+/// A line that is not over yet may stand there all the same: a command or a reply of 8 KiB, and what shows that it is longer.
+const LINE: usize = 9 * 1024;
 /// The most that is made ready to be read into at once.
 const READ: usize = 16 * 1024;
 /// A buffer larger than this is given back while nothing stands in it.
@@ -428,7 +430,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, held: usize) -> Poll<io::Result<usize>> {
         let Some(io) = &mut self.io else { return Poll::Pending };
         let from = &mut self.buffers.from;
-        let room = held.saturating_sub(from.len());
+        // A line is understood at its end or past its bound, so one that has neither is read on.
+        let is_unfinished = from.len() >= held && memchr::memchr(b'\n', from).is_none();
+        let room = if is_unfinished { LINE } else { held }.saturating_sub(from.len());
         if room == 0 {
             return Poll::Pending;
         }

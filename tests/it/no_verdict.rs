@@ -8,7 +8,7 @@ use gatepost::proto::{Protocol, Service, TlsRule};
 use std::time::{Duration, Instant};
 
 /// What a session may try, whatever comes of it.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 20;
 
 fn service(protocol: Protocol) -> Service {
     match protocol {
@@ -60,7 +60,7 @@ async fn a_backend_that_is_down_is_asked_for_ten_times_a_session_and_not_in_a_hu
 }
 
 #[tokio::test]
-async fn a_backend_that_hangs_up_over_a_wrong_password_hears_ten_of_a_session() {
+async fn a_backend_that_hangs_up_over_a_wrong_password_hears_twenty_of_a_session() {
     let post = Post::serve(Protocol::Imap).await;
     let setup = Setup::new()
         .listener(Service::Imap, TlsRule::Off, "")
@@ -78,7 +78,7 @@ async fn a_backend_that_hangs_up_over_a_wrong_password_hears_ten_of_a_session() 
     client.closed().await;
     client.end().await;
     gateway.event("session.closed", "reason=too_many_attempts").await;
-    assert_eq!(post.logins(), 10);
+    assert_eq!(post.logins(), ATTEMPTS as usize);
 }
 
 #[tokio::test]
