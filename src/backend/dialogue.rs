@@ -23,6 +23,23 @@ pub struct Dialogue {
     back: Box<dyn Back>,
     input: BytesMut,
     out: BytesMut,
+    /// Something was said to it: it had greeted.
+    greeted: bool,
+}
+
+/// A dialogue that did not come to where a login can be sent.
+#[derive(Debug)]
+pub(super) struct Unready {
+    pub(super) lost: Lost,
+    /// There was a greeting, and what followed went wrong.
+    pub(super) greeted: bool,
+}
+
+impl Unready {
+    /// Nothing was heard at all.
+    pub(super) fn silent(lost: Lost) -> Self {
+        Self { lost, greeted: false }
+    }
 }
 
 /// How a dialogue with a backend ended without a verdict.
@@ -61,22 +78,24 @@ impl Dialogue {
     /// Takes the greeting and the capabilities.
     ///
     /// # Errors
-    /// [`Lost`] when that does not come to an end within `timeout`.
+    /// [`Unready`] when that does not come to an end within `timeout`.
     pub(super) async fn begin(
         stream: TcpStream,
         server: Arc<Server>,
         settings: BackSettings,
         timeout: Duration,
-    ) -> Result<Self, Lost> {
+    ) -> Result<Self, Unready> {
         let back = proto::back(server.protocol, settings);
         let capabilities = Capabilities::default();
-        let mut dialogue = Self { server, capabilities, stream, back, input: BytesMut::new(), out: BytesMut::new() };
-        match dialogue.next(Instant::now() + timeout).await? {
-            BackStep::Ready(capabilities) => {
+        let (input, out) = (BytesMut::new(), BytesMut::new());
+        let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false };
+        match dialogue.next(Instant::now() + timeout).await {
+            Ok(BackStep::Ready(capabilities)) => {
                 dialogue.capabilities = capabilities;
                 Ok(dialogue)
             }
-            _ => Err(Lost::Fault(BackFault::Unsolicited)),
+            Ok(_) => Err(Unready { lost: Lost::Fault(BackFault::Unsolicited), greeted: dialogue.greeted }),
+            Err(lost) => Err(Unready { lost, greeted: dialogue.greeted }),
         }
     }
 
@@ -108,6 +127,7 @@ impl Dialogue {
                         return Ok(step);
                     }
                 }
+                self.greeted |= !self.out.is_empty();
                 // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
                 self.input.reserve(READ);
                 let (mut reader, mut writer) = self.stream.split();

@@ -413,13 +413,24 @@ impl Engine<'_> {
 
 /// What the back half must know: our name on submission, the client's where strangers bring mail. An old server may cut
 /// the eighth bit off what it reads, and find a line end where a letter's second byte was: a name goes to it in ASCII,
-/// as RFC 5321 has it.
+/// as RFC 5321 has it. One that is neither a domain nor an address literal would only be refused there.
 pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettings {
-    let ehlo = match (session.listener.service, helo) {
-        (Service::Smtp, Some(helo)) => helo.replace(|c: char| !c.is_ascii(), "-"),
-        _ => session.policy.hostname.clone(),
-    };
-    BackSettings { ehlo, temporary_replies: Arc::clone(&session.listener.backend.temporary_replies) }
+    let helo = helo.filter(|_| session.listener.service == Service::Smtp);
+    let name = helo.map(|helo| helo.replace(|c: char| !c.is_ascii(), "-")).filter(|name| is_plain(name));
+    BackSettings {
+        for_client: name.is_some(),
+        ehlo: name.unwrap_or_else(|| session.policy.hostname.clone()),
+        temporary_replies: Arc::clone(&session.listener.backend.temporary_replies),
+    }
+}
+
+/// Whether a name has the form of a domain, underscores taken too, or of an address literal.
+fn is_plain(name: &str) -> bool {
+    let of_domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(literal) => literal.chars().all(|c| of_domain(c) || c == ':'),
+        None => name.chars().all(of_domain),
+    }
 }
 
 /// Writes and flushes all of `out`, as far as the client takes it.

@@ -1,0 +1,72 @@
+//! What somebody without a login can do to a backend, and to what others are told of it.
+
+use crate::backend::Backend;
+use crate::gateway::{Gateway, Setup};
+use crate::talk::{Cut, Talk};
+use gatepost::proto::{Protocol, Service, TlsRule};
+
+async fn port_25() -> (Gateway, Backend) {
+    let backend = Backend::listen(Cut::Whole).await;
+    let gateway = Setup::one(Service::Smtp, TlsRule::Off, backend.address).start().await;
+    backend.teach(Protocol::Smtp).await;
+    gateway.has_learned().await;
+    (gateway, backend)
+}
+
+/// A stranger of this name who brings mail, and the backend's end, greeted.
+async fn mail_from(gateway: &Gateway, backend: &Backend, name: &str) -> (Talk, Talk) {
+    let mut client = gateway.plain().await;
+    client.hear("220 <*>").await;
+    client.line(&format!("HELO {name}")).await;
+    client.hear("250 <*>").await;
+    client.line("MAIL FROM:<a@example.org>").await;
+    let mut dialled = backend.dialled().await;
+    dialled.line("220 old.example.net ESMTP").await;
+    (client, dialled)
+}
+
+#[tokio::test]
+async fn a_name_the_backend_refuses_switches_it_off_for_nobody() {
+    let (gateway, backend) = port_25().await;
+    let (mut client, mut dialled) = mail_from(&gateway, &backend, "-evil-").await;
+    dialled.hear("EHLO -evil-").await;
+    dialled.line("501 Invalid domain name").await;
+    dialled.hear("HELO -evil-").await;
+    dialled.line("501 Invalid domain name").await;
+    client.hear("451 4.3.0 <*>").await;
+    assert!(gateway.server.is_ready());
+    assert!(gateway.left("backend.down").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_backend_offers_to_one_stranger_is_not_what_others_are_told() {
+    let (gateway, backend) = port_25().await;
+    let (mut client, mut dialled) = mail_from(&gateway, &backend, "-evil-").await;
+    dialled.hear("EHLO -evil-").await;
+    dialled.line("502 not for you").await;
+    dialled.hear("HELO -evil-").await;
+    dialled.line("250 old.example.net").await;
+    dialled.hear("MAIL FROM:<a@example.org>").await;
+    dialled.line("250 Ok").await;
+    client.hear("250 Ok").await;
+    let mut other = gateway.plain().await;
+    other.hear("220 <*>").await;
+    other.line("EHLO pc").await;
+    other.hear("250-mail.example.net\n250-8BITMIME").await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_is_kept_from_the_backend() {
+    let (gateway, backend) = port_25().await;
+    for (name, said) in [
+        ("pc.example.org", "pc.example.org"),
+        ("my_pc", "my_pc"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ("a;b", "mail.example.net"),
+        ("[<x>]", "mail.example.net"),
+    ] {
+        let (_client, mut dialled) = mail_from(&gateway, &backend, name).await;
+        dialled.hear(&format!("EHLO {said}")).await;
+    }
+}
