@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// How much is read at once: more than a greeting or an answer of a login.
 const READ: usize = 4 * 1024;
+/// The most challenges of one login: no mechanism in use has more than four.
+const MAX_CHALLENGES: u32 = 16;
 
 /// A greeted backend that waits for a login. Dropping it closes the connection.
 pub struct Dialogue {
@@ -25,6 +27,8 @@ pub struct Dialogue {
     out: BytesMut,
     /// Something was said to it: it had greeted.
     greeted: bool,
+    /// How often it has asked for more since the login was sent.
+    challenges: u32,
 }
 
 /// A dialogue that did not come to where a login can be sent.
@@ -88,7 +92,7 @@ impl Dialogue {
         let back = proto::back(server.protocol, settings);
         let capabilities = Capabilities::default();
         let (input, out) = (BytesMut::new(), BytesMut::new());
-        let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false };
+        let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false, challenges: 0 };
         match dialogue.next(Instant::now() + timeout).await {
             Ok(BackStep::Ready(capabilities)) => {
                 dialogue.capabilities = capabilities;
@@ -104,6 +108,7 @@ impl Dialogue {
     /// # Errors
     /// [`BackFault::NoWayIn`] when it cannot be brought to what the backend offers; nothing was sent.
     pub fn login(&mut self, login: &Login) -> Result<(), BackFault> {
+        self.challenges = 0;
         self.back.login(login, &mut self.out)
     }
 
@@ -124,7 +129,7 @@ impl Dialogue {
                     step => {
                         // A login went through it.
                         shed(&mut self.out);
-                        return Ok(step);
+                        return self.bounded(step);
                     }
                 }
                 self.greeted |= !self.out.is_empty();
@@ -147,6 +152,17 @@ impl Dialogue {
         tokio::time::timeout_at(deadline, waiting)
             .await
             .unwrap_or_else(|_| Err(Lost::Timeout("the backend did not answer in time".to_owned())))
+    }
+
+    /// Both sides keep what an exchange was about until its end, so it has to have one.
+    fn bounded(&mut self, step: BackStep) -> Result<BackStep, Lost> {
+        if matches!(step, BackStep::Challenge(_)) {
+            self.challenges += 1;
+            if self.challenges > MAX_CHALLENGES {
+                return Err(BackFault::Endless.into());
+            }
+        }
+        Ok(step)
     }
 
     /// Whether another login may be sent: many POP servers hang up after a failed PASS.

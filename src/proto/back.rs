@@ -38,6 +38,9 @@ pub enum BackFault {
     /// Bytes behind the greeting or behind an answer, where nothing was asked.
     #[error("the backend spoke without being asked")]
     Unsolicited,
+    /// It goes on asking for more where a verdict is due.
+    #[error("the backend asks for more without end")]
+    Endless,
     /// It lists no way to log in that this login could be brought to.
     #[error("the backend offers no way to take a login by {0}")]
     NoWayIn(String),

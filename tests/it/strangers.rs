@@ -70,3 +70,30 @@ async fn a_name_that_is_none_is_kept_from_the_backend() {
         dialled.hear(&format!("EHLO {said}")).await;
     }
 }
+
+#[tokio::test]
+async fn an_exchange_without_end_is_given_up() {
+    let backend = Backend::listen(Cut::Whole).await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Off, backend.address).start().await;
+    let greeting = "* OK [CAPABILITY IMAP4rev1 AUTH=CRAM-MD5] ready";
+    let mut asked = backend.dialled().await;
+    asked.line(greeting).await;
+    asked.rest().await.expect("a proper end");
+    gateway.has_learned().await;
+    let mut client = gateway.plain().await;
+    client.hear("* OK <*>").await;
+    client.line("a AUTHENTICATE CRAM-MD5").await;
+    let mut endless = backend.dialled().await;
+    endless.line(greeting).await;
+    endless.hear("<*> AUTHENTICATE CRAM-MD5").await;
+    for _ in 0..16 {
+        endless.line("+ PDEuMkBvbGQ+").await;
+        client.hear("+ PDEuMkBvbGQ+").await;
+        client.line("am9lIDAxMjM=").await;
+        endless.hear("am9lIDAxMjM=").await;
+    }
+    endless.line("+ PDEuMkBvbGQ+").await;
+    client.hear("a NO [UNAVAILABLE] <*>").await;
+    gateway.event("auth.error", "reason=backend_protocol").await;
+    endless.closed().await;
+}
