@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::gateway::{Gateway, Setup};
+use crate::mail;
 use crate::talk::{Cut, Talk};
 use gatepost::proto::{Protocol, Service, TlsRule};
 
@@ -96,4 +97,35 @@ async fn an_exchange_without_end_is_given_up() {
     client.hear("a NO [UNAVAILABLE] <*>").await;
     gateway.event("auth.error", "reason=backend_protocol").await;
     endless.closed().await;
+}
+
+#[tokio::test]
+async fn what_stands_behind_the_login_of_a_redial_is_no_reply_to_the_next_message() {
+    let backend = Backend::listen(Cut::Whole).await;
+    let setup = Setup::one(Service::Submission, TlsRule::Off, backend.address).with("auth", "without_tls: [PLAIN]");
+    let gateway = setup.start().await;
+    backend.teach(Protocol::Smtp).await;
+    gateway.has_learned().await;
+    let mut client = gateway.plain().await;
+    client.hear("220 <*>").await;
+    mail::log_in(&mut client, Protocol::Smtp, "secret").await;
+    let mut dialled = backend.dialled().await;
+    mail::hear_login(&mut dialled, Protocol::Smtp).await;
+    dialled.line("235 ok").await;
+    client.hear("235 <*>").await;
+    for (command, answer) in
+        [("MAIL FROM:<a@example.org>", "250 a"), ("RCPT TO:<b@example.org>", "250 b"), ("DATA", "354 Go")]
+    {
+        client.line(command).await;
+        dialled.hear(command).await;
+        dialled.line(answer).await;
+        client.hear(answer).await;
+    }
+    client.say("a\nb\r\n.\r\n").await;
+    client.hear("550 5.5.2 <*>").await;
+    client.line("MAIL FROM:<a@example.org>").await;
+    let mut again = backend.dialled().await;
+    mail::hear_login(&mut again, Protocol::Smtp).await;
+    again.say("235 ok\r\n250 and I take your mail\r\n").await;
+    client.hear("451 4.3.0 <*>").await;
 }

@@ -149,6 +149,7 @@ impl Transaction {
         self.ending = (reply.code() == 421).then(|| closing(reply));
         to_backend.clear();
         self.abandoned = true;
+        self.errors += 1;
         self.phase = Phase::Commands;
         Progress::Abandon(self.refused_message(size, None, reply.summary()))
     }

@@ -72,6 +72,10 @@ impl Transaction {
             return None;
         }
         let (verb, argument) = Verb::split(&bytes);
+        if self.is_worn_out() && verb != Verb::Quit {
+            self.end_of_patience(to_client);
+            return None;
+        }
         match verb {
             Verb::Mail => return self.mail(argument, to_client),
             Verb::Rcpt => return self.rcpt(argument, to_client),
@@ -280,14 +284,18 @@ impl Transaction {
     }
 
     /// Answers what is no command, malformed or out of place, and counts it.
-    fn complain(&mut self, text: &str, to_client: &mut BytesMut) {
+    pub(super) fn complain(&mut self, text: &str, to_client: &mut BytesMut) {
         self.errors += 1;
-        if self.errors > MAX_ERRORS {
-            self.say(words::TOO_MANY_ERRORS, to_client);
-            self.ending = Some(Over::Violation(Violation::TooManyErrors));
-        } else {
-            self.say(text, to_client);
-        }
+        if self.is_worn_out() { self.end_of_patience(to_client) } else { self.say(text, to_client) }
+    }
+
+    fn is_worn_out(&self) -> bool {
+        self.errors > MAX_ERRORS
+    }
+
+    fn end_of_patience(&mut self, to_client: &mut BytesMut) {
+        self.say(words::TOO_MANY_ERRORS, to_client);
+        self.ending = Some(Over::Violation(Violation::TooManyErrors));
     }
 }
 

@@ -131,6 +131,7 @@ pub struct Transaction {
     sender: Option<Address>,
     /// That MAIL had SMTPUTF8.
     utf8: bool,
+    /// Flaws in commands, and what made us dial the backend again: both have an end.
     errors: u32,
     long_lines: u32,
     /// The session ends when `due` is empty.
@@ -225,7 +226,7 @@ impl Transaction {
     pub fn unavailable(&mut self, to_client: &mut BytesMut) {
         if matches!(self.phase, Phase::Redialling(..)) {
             self.phase = Phase::Commands;
-            self.say(words::MAIL_UNAVAILABLE, to_client);
+            self.complain(words::MAIL_UNAVAILABLE, to_client);
         }
     }
 
@@ -327,6 +328,7 @@ impl Transaction {
         to_backend.clear();
         scanner.drop_rest();
         self.abandoned = true;
+        self.errors += 1;
         let refused = self.refused_message(scanner.size(), reason, reply);
         self.phase = Phase::Dropping(scanner, answer, ending);
         Progress::Abandon(refused)

@@ -484,6 +484,27 @@ fn errors_are_bounded_and_a_message_taken_forgives_them() {
 }
 
 #[test]
+fn messages_given_up_are_errors_so_that_nobody_has_the_backend_dialled_without_end() {
+    let refusal = "550 5.5.2 Message holds a bare newline: CR or LF alone";
+    let given_up = format!(
+        "C~ \\n\\r\\n.\\r\\n
+        S: {refusal}
+        = abandon message <joe@example.net> for 1 0 bare_newline: {refusal}\n"
+    );
+    let redialed = UP_TO_DATA.replace("G: MAIL", "= redial\n! redialed PIPELINING\nG: MAIL");
+    let last = "C: MAIL FROM:<joe@example.net>
+        S: 421 4.7.0 Too many errors, closing connection
+        = over Violation(TooManyErrors)";
+    logged_in(&format!("{UP_TO_DATA}{given_up}{}{last}", format!("{redialed}{given_up}").repeat(20)));
+    let in_vain = "C: MAIL FROM:<joe@example.net>
+        = redial
+        ! unavailable
+        S: 451 4.3.0 Mail server temporarily unavailable, try again later\n";
+    let last = last.replace("S:", "= redial\n! unavailable\nS:");
+    logged_in(&format!("{UP_TO_DATA}{given_up}{}{last}", in_vain.repeat(19)));
+}
+
+#[test]
 fn the_last_words_wait_for_the_replies_before_them() {
     logged_in(
         "C: RSET
