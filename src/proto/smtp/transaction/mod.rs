@@ -133,6 +133,10 @@ pub struct Transaction {
     utf8: bool,
     /// Flaws in commands, and what made us dial the backend again: both have an end.
     errors: u32,
+    /// Recipients of a stranger's that the backend refused: whoever has many of them asks who has a mailbox.
+    refused_recipients: u32,
+    /// What a stranger said since the last message was taken that brought none forward.
+    fruitless: u32,
     long_lines: u32,
     /// The session ends when `due` is empty.
     ending: Option<Over>,
@@ -189,6 +193,8 @@ impl Transaction {
             sender: None,
             utf8: false,
             errors: 0,
+            refused_recipients: 0,
+            fruitless: 0,
             long_lines: 0,
             ending: None,
         }
@@ -266,6 +272,10 @@ impl Transaction {
     /// The name in the client's last EHLO or HELO.
     pub fn helo(&self) -> Option<&str> {
         self.settings.helo.as_deref()
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self.settings.recipients, Recipients::Only(_))
     }
 
     fn send_mail(&mut self, mut mail: Mail, to_backend: &mut BytesMut) {
