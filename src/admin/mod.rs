@@ -11,6 +11,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use nix::sys::stat::{Mode, umask};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationT
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = bind(path)?;
     let file = identity_of(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let router = readers()
@@ -96,6 +97,15 @@ pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationT
     let closing = CancellationToken::new();
     let task = tokio::spawn(connections::serve(listener, router, closing.clone()));
     Ok(Socket { path: path.to_owned(), file, closing, task })
+}
+
+/// Binds the socket with nobody else let in from its first moment on: the mode comes a moment later.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    // Of the process; what another thread makes meanwhile is closed to others too.
+    let before = umask(Mode::S_IRWXO);
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound
 }
 
 fn readers() -> Router<Reach> {
@@ -137,4 +147,18 @@ async fn reload(State(reach): State<Reach>) -> Response {
 async fn start_drain(State(reach): State<Reach>) -> &'static str {
     reach.drain.cancel();
     "draining\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_closed_to_others_before_its_mode_is_set() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let _listener = bind(&path).expect("free");
+        let mode = std::fs::metadata(&path).expect("bound").permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{mode:o}");
+    }
 }

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// How much is read at once: more than a greeting or an answer of a login.
 const READ: usize = 4 * 1024;
+/// The most challenges of one login: no mechanism in use has more than four.
+const MAX_CHALLENGES: u32 = 16;
 
 /// A greeted backend that waits for a login. Dropping it closes the connection.
 pub struct Dialogue {
@@ -23,6 +25,25 @@ pub struct Dialogue {
     back: Box<dyn Back>,
     input: BytesMut,
     out: BytesMut,
+    /// Something was said to it: it had greeted.
+    greeted: bool,
+    /// How often it has asked for more since the login was sent.
+    challenges: u32,
+}
+
+/// A dialogue that did not come to where a login can be sent.
+#[derive(Debug)]
+pub(super) struct Unready {
+    pub(super) lost: Lost,
+    /// There was a greeting, and what followed went wrong.
+    pub(super) greeted: bool,
+}
+
+impl Unready {
+    /// Nothing was heard at all.
+    pub(super) fn silent(lost: Lost) -> Self {
+        Self { lost, greeted: false }
+    }
 }
 
 /// How a dialogue with a backend ended without a verdict.
@@ -61,22 +82,24 @@ impl Dialogue {
     /// Takes the greeting and the capabilities.
     ///
     /// # Errors
-    /// [`Lost`] when that does not come to an end within `timeout`.
+    /// [`Unready`] when that does not come to an end within `timeout`.
     pub(super) async fn begin(
         stream: TcpStream,
         server: Arc<Server>,
         settings: BackSettings,
         timeout: Duration,
-    ) -> Result<Self, Lost> {
+    ) -> Result<Self, Unready> {
         let back = proto::back(server.protocol, settings);
         let capabilities = Capabilities::default();
-        let mut dialogue = Self { server, capabilities, stream, back, input: BytesMut::new(), out: BytesMut::new() };
-        match dialogue.next(Instant::now() + timeout).await? {
-            BackStep::Ready(capabilities) => {
+        let (input, out) = (BytesMut::new(), BytesMut::new());
+        let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false, challenges: 0 };
+        match dialogue.next(Instant::now() + timeout).await {
+            Ok(BackStep::Ready(capabilities)) => {
                 dialogue.capabilities = capabilities;
                 Ok(dialogue)
             }
-            _ => Err(Lost::Fault(BackFault::Unsolicited)),
+            Ok(_) => Err(Unready { lost: Lost::Fault(BackFault::Unsolicited), greeted: dialogue.greeted }),
+            Err(lost) => Err(Unready { lost, greeted: dialogue.greeted }),
         }
     }
 
@@ -85,6 +108,7 @@ impl Dialogue {
     /// # Errors
     /// [`BackFault::NoWayIn`] when it cannot be brought to what the backend offers; nothing was sent.
     pub fn login(&mut self, login: &Login) -> Result<(), BackFault> {
+        self.challenges = 0;
         self.back.login(login, &mut self.out)
     }
 
@@ -105,9 +129,10 @@ impl Dialogue {
                     step => {
                         // A login went through it.
                         shed(&mut self.out);
-                        return Ok(step);
+                        return self.bounded(step);
                     }
                 }
+                self.greeted |= !self.out.is_empty();
                 // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
                 self.input.reserve(READ);
                 let (mut reader, mut writer) = self.stream.split();
@@ -127,6 +152,17 @@ impl Dialogue {
         tokio::time::timeout_at(deadline, waiting)
             .await
             .unwrap_or_else(|_| Err(Lost::Timeout("the backend did not answer in time".to_owned())))
+    }
+
+    /// Both sides keep what an exchange was about until its end, so it has to have one.
+    fn bounded(&mut self, step: BackStep) -> Result<BackStep, Lost> {
+        if matches!(step, BackStep::Challenge(_)) {
+            self.challenges += 1;
+            if self.challenges > MAX_CHALLENGES {
+                return Err(BackFault::Endless.into());
+            }
+        }
+        Ok(step)
     }
 
     /// Whether another login may be sent: many POP servers hang up after a failed PASS.

@@ -28,8 +28,11 @@ impl Backends {
     }
 
     async fn watch_server(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) {
-        let settings =
-            BackSettings { ehlo: policy.hostname.clone(), temporary_replies: Arc::clone(&backend.temporary_replies) };
+        let settings = BackSettings {
+            ehlo: policy.hostname.clone(),
+            for_client: false,
+            temporary_replies: Arc::clone(&backend.temporary_replies),
+        };
         loop {
             let rest = match self.since_good(server).filter(|_| server.is_up()) {
                 Some(ago) if ago < backend.health_interval => backend.health_interval - ago,

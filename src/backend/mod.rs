@@ -16,6 +16,7 @@ use crate::policy::{Backend, Policy, ServerName, Timeouts};
 use crate::proto::{BackSettings, Capabilities, Protocol, Service};
 use arc_swap::ArcSwapOption;
 use connect::{Unconnected, connect};
+use dialogue::Unready;
 use resolve::Resolver;
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
@@ -166,7 +167,8 @@ impl Backends {
         Err(last)
     }
 
-    /// Dials one server, and remembers how it went.
+    /// Dials one server, and remembers how it went. Behind the greeting the server may judge the name in our EHLO; where
+    /// that is a client's, only the health check is heard about the server.
     ///
     /// # Errors
     /// [`Lost`]: it cannot be reached, does not answer in time, or does not speak the protocol.
@@ -178,17 +180,21 @@ impl Backends {
     ) -> Result<Dialogue, Lost> {
         let started = Instant::now();
         let opened = async {
-            let stream = self.connect(&server.name, timeouts.connect).await?;
+            let stream = self.connect(&server.name, timeouts.connect).await.map_err(Unready::silent)?;
             self.observe.metrics().backend(&server.backend, server.protocol).connected(started.elapsed());
             Dialogue::begin(stream, Arc::clone(server), settings.clone(), timeouts.backend_greeting).await
         };
         match opened.await {
             Ok(dialogue) => {
-                self.heard_well(server, Some(&dialogue.capabilities));
+                if !settings.for_client {
+                    self.heard_well(server, Some(&dialogue.capabilities));
+                }
                 Ok(dialogue)
             }
-            Err(lost) => {
-                self.heard_ill(server, &lost);
+            Err(Unready { lost, greeted }) => {
+                if !(settings.for_client && greeted) {
+                    self.heard_ill(server, &lost);
+                }
                 Err(lost)
             }
         }

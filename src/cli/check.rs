@@ -61,6 +61,7 @@ fn online(policy: &Policy) -> u8 {
             for server in backends.servers(backend, *protocol) {
                 let settings = BackSettings {
                     ehlo: policy.hostname.clone(),
+                    for_client: false,
                     temporary_replies: Arc::clone(&backend.temporary_replies),
                 };
                 let place = format!("{} {}://{}", backend.name, protocol.as_str(), server.name);

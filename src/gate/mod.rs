@@ -20,12 +20,14 @@ mod gateway;
 mod lane;
 mod outage;
 mod place;
+mod standby;
 mod user;
 mod verdict;
 
 pub use attempt::{Attempt, FailedReason, Ruling, Verdict};
 pub use ban::Ban;
 pub use count::Held;
+pub use standby::Standby;
 pub use user::User;
 
 use crate::observe::Observe;
@@ -42,6 +44,7 @@ use ipnet::IpNet;
 use lane::{Lane, Lanes, Road};
 use outage::Outages;
 use place::Place;
+use standby::Waiting;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +62,7 @@ pub struct Gate {
     observe: Arc<Observe>,
     sessions_by_net: Arc<Counts<IpNet>>,
     sessions_by_user: Arc<Counts<User>>,
+    waiting: Arc<Counts<Waiting>>,
     lanes: Arc<Lanes>,
     bans: Bans,
     outages: Outages,
@@ -119,6 +123,7 @@ impl Gate {
             observe,
             sessions_by_net: Arc::default(),
             sessions_by_user: Arc::default(),
+            waiting: Arc::default(),
             lanes: Arc::default(),
             bans: Bans::default(),
             outages: Outages::default(),

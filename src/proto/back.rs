@@ -38,6 +38,9 @@ pub enum BackFault {
     /// Bytes behind the greeting or behind an answer, where nothing was asked.
     #[error("the backend spoke without being asked")]
     Unsolicited,
+    /// It goes on asking for more where a verdict is due.
+    #[error("the backend asks for more without end")]
+    Endless,
     /// It lists no way to log in that this login could be brought to.
     #[error("the backend offers no way to take a login by {0}")]
     NoWayIn(String),
@@ -71,6 +74,8 @@ pub trait Back: Send + Sync {
 pub struct BackSettings {
     /// SMTP: the name in our EHLO.
     pub ehlo: String,
+    /// That name is a client's: what the server makes of it says nothing about the server.
+    pub for_client: bool,
     /// `backends.NAME.temporary_replies`, lower-cased: beginnings of words in a code-less refusal that mean "not now".
     pub temporary_replies: std::sync::Arc<[String]>,
 }
@@ -137,7 +142,7 @@ impl Reply {
 #[test]
 fn a_temporary_word_is_the_beginning_of_a_word_and_never_the_users_name() {
     let words = ["lock", "busy", "in use", "temporar"].map(str::to_owned);
-    let settings = BackSettings { ehlo: String::new(), temporary_replies: words.into() };
+    let settings = BackSettings { ehlo: String::new(), for_client: false, temporary_replies: words.into() };
     let rows = [
         ("Mailbox LOCKED by another session", "joe", true),
         ("lock failed", "joe", true),

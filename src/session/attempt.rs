@@ -14,6 +14,10 @@ use tokio::time::Instant;
 /// How long an attempt waits for the verdicts on others from its address before it hears "temporary".
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Which part of the time for the login there is for the response to a challenge: it comes from a program, and the backend
+/// holds a connection for it.
+const SHARE_OF_A_RESPONSE: u32 = 4;
+
 /// What came of an attempt, for the dialogue.
 pub(super) enum Outcome {
     /// The client may try again.
@@ -59,7 +63,7 @@ impl Engine<'_> {
         };
         attempt.server = Some(dialogue.server.name.to_string());
         if let Err(fault) = dialogue.login(&attempt.login) {
-            self.dialogue = Some(dialogue);
+            self.keep(dialogue).await;
             return self.unreached(&mut attempt, &Lost::Fault(fault)).await;
         }
         loop {
@@ -70,14 +74,19 @@ impl Engine<'_> {
                 Ok(BackStep::Accepted(reply)) => return self.accepted(attempt, dialogue, &reply).await,
                 Ok(BackStep::Rejected(reply)) => {
                     let outcome = self.rejected(&mut attempt, &reply).await;
-                    self.dialogue = Some(dialogue);
+                    self.keep(dialogue).await;
                     return outcome;
                 }
                 Ok(BackStep::Unavailable(reply)) => {
                     self.settle(&mut attempt, Verdict::NoVerdict).await;
                     self.unavailable(&attempt, "backend_temporary", None, Some(&reply)).await;
-                    self.dialogue = Some(dialogue);
+                    self.keep(dialogue).await;
                     return Outcome::Go;
+                }
+                Ok(BackStep::Challenge(_)) if !self.may_wait().await => {
+                    attempt.ticket = None;
+                    self.gate().denied(self.session.client.ip()).await;
+                    return self.refuse(&attempt, Refusal::RateLimited).await;
                 }
                 Ok(BackStep::Challenge(challenge)) => {
                     attempt.unspoken.add(&challenge);
@@ -128,6 +137,7 @@ impl Engine<'_> {
     /// that the user is known: whoever lets a challenge lie must not hold up others at the address.
     async fn response(&mut self, attempt: &mut Try) -> Result<crate::proto::Secret<Vec<u8>>, Outcome> {
         attempt.ticket = None;
+        let due = Instant::now() + self.session.policy.timeouts.login / SHARE_OF_A_RESPONSE;
         loop {
             let step = self.front.next(&mut self.input, &mut self.out);
             if !matches!(step, Ok(Step::More)) {
@@ -135,7 +145,8 @@ impl Engine<'_> {
             }
             match step {
                 Ok(Step::More) => {
-                    if let Err(gone) = self.exchange().await {
+                    let exchange = tokio::time::timeout_at(due, self.exchange()).await;
+                    if let Err(gone) = exchange.unwrap_or(Err(Gone::Timeout)) {
                         let refusal = if gone == Gone::Timeout { Refusal::Timeout } else { Refusal::Cancelled };
                         self.refused(refusal, Some(&attempt.login.mechanism), attempt.name()).await;
                         return Err(Outcome::Gone(gone));

@@ -6,6 +6,7 @@ use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session};
 use crate::backend::{Dialogue, Lost};
+use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::proto::secret::shed;
@@ -98,6 +99,7 @@ pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, clie
         input: BytesMut::new(),
         out: BytesMut::new(),
         dialogue: None,
+        standby: None,
         deadline,
         answered: (0, session_started),
         attempts: 0,
@@ -115,6 +117,8 @@ pub(super) struct Engine<'s> {
     pub(super) out: BytesMut,
     /// A backend that was dialled and can take a login.
     pub(super) dialogue: Option<Dialogue>,
+    /// Leave to let it wait for the client.
+    standby: Option<Standby>,
     /// For the client's part alone: time spent waiting for the backend is added to it.
     deadline: Instant,
     /// How much the client had been told when it was last told something, and when that was.
@@ -164,12 +168,17 @@ impl Engine<'_> {
                         }
                     }
                     // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
-                    self.dialogue = None;
+                    (self.dialogue, self.standby) = (None, None);
                     self.shown = self.remembered();
                     self.front.secured(&self.shown);
                 }
                 Step::Login(login) => match self.attempt(login).await {
-                    Outcome::Go => self.attempts += 1,
+                    Outcome::Go => {
+                        self.attempts += 1;
+                        if self.dialogue.is_none() {
+                            self.standby = None;
+                        }
+                    }
                     Outcome::End(reason) => return self.end(reason).await,
                     Outcome::Gone(gone) => return self.gone(gone).await,
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
@@ -218,6 +227,9 @@ impl Engine<'_> {
         if !is_up || self.remembered_with_apop().apop.is_none() || !self.may_greet_with_apop() {
             return self.remembered();
         }
+        if !self.may_wait().await {
+            return self.remembered();
+        }
         let began = Instant::now();
         match tokio::time::timeout(STAMP_PATIENCE, self.open()).await {
             Ok(Ok(dialogue)) => {
@@ -225,11 +237,31 @@ impl Engine<'_> {
                 self.dialogue = Some(dialogue);
                 live
             }
-            Ok(Err(_)) => self.remembered(),
+            Ok(Err(_)) => {
+                self.standby = None;
+                self.remembered()
+            }
             Err(_) => {
+                self.standby = None;
                 self.give_back(began);
                 self.remembered()
             }
+        }
+    }
+
+    /// Whether a connection to the backend may wait for the client; an old server has few.
+    pub(super) async fn may_wait(&mut self) -> bool {
+        if self.standby.is_none() {
+            let backend = &self.session.listener.backend.name;
+            self.standby = self.session.shared.gate.standby(self.session.client.ip(), backend).await;
+        }
+        self.standby.is_some()
+    }
+
+    /// Keeps the dialogue for the client's next attempt, if it may wait for that.
+    pub(super) async fn keep(&mut self, dialogue: Dialogue) {
+        if self.may_wait().await {
+            self.dialogue = Some(dialogue);
         }
     }
 
@@ -413,13 +445,24 @@ impl Engine<'_> {
 
 /// What the back half must know: our name on submission, the client's where strangers bring mail. An old server may cut
 /// the eighth bit off what it reads, and find a line end where a letter's second byte was: a name goes to it in ASCII,
-/// as RFC 5321 has it.
+/// as RFC 5321 has it. One that is neither a domain nor an address literal would only be refused there.
 pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettings {
-    let ehlo = match (session.listener.service, helo) {
-        (Service::Smtp, Some(helo)) => helo.replace(|c: char| !c.is_ascii(), "-"),
-        _ => session.policy.hostname.clone(),
-    };
-    BackSettings { ehlo, temporary_replies: Arc::clone(&session.listener.backend.temporary_replies) }
+    let helo = helo.filter(|_| session.listener.service == Service::Smtp);
+    let name = helo.map(|helo| helo.replace(|c: char| !c.is_ascii(), "-")).filter(|name| is_plain(name));
+    BackSettings {
+        for_client: name.is_some(),
+        ehlo: name.unwrap_or_else(|| session.policy.hostname.clone()),
+        temporary_replies: Arc::clone(&session.listener.backend.temporary_replies),
+    }
+}
+
+/// Whether a name has the form of a domain, underscores taken too, or of an address literal.
+fn is_plain(name: &str) -> bool {
+    let of_domain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(literal) => literal.chars().all(|c| of_domain(c) || c == ':'),
+        None => name.chars().all(of_domain),
+    }
 }
 
 /// Writes and flushes all of `out`, as far as the client takes it.

@@ -315,7 +315,8 @@ impl Follower<'_> {
                 return None;
             }
         }
-        Some(dialogue.into_session())
+        // Nothing was asked yet: what stands there would be taken for the reply to the MAIL that comes now.
+        Some(dialogue.into_session()).filter(|(_, from_backend, _)| from_backend.is_empty())
     }
 
     fn accepted(&mut self, message: Message) {

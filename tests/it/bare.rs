@@ -180,7 +180,11 @@ impl Session {
             _ => HOSTNAME,
         };
         let words = ["lock", "busy", "in use", "temporar"];
-        let settings = BackSettings { ehlo: ehlo.to_owned(), temporary_replies: words.map(str::to_owned).into() };
+        let settings = BackSettings {
+            ehlo: ehlo.to_owned(),
+            for_client: false,
+            temporary_replies: words.map(str::to_owned).into(),
+        };
         let machine = back(self.service.protocol(), settings);
         self.backend = Some(Backend { machine, ready: false, from: BytesMut::new(), to: BytesMut::new() });
     }

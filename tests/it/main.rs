@@ -17,6 +17,7 @@ mod matrix;
 mod no_verdict;
 mod proxy_protocol;
 mod secrets;
+mod strangers;
 mod submission;
 mod talk;
 mod timing;

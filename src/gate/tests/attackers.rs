@@ -233,3 +233,28 @@ async fn a_neighbour_cannot_use_the_sparing_of_a_customer_to_guess_on() {
     advance(MINUTE).await;
     assert_eq!(world.login(HOME, "joe", "guess").await, BAD);
 }
+
+#[tokio::test(start_paused = true)]
+async fn strangers_hold_so_many_connections_of_a_backend_and_no_customer_is_kept_out_by_them() {
+    let world = World::new();
+    world.customer("joe", "secret", HOME).await;
+    let standby = async |from: &str, backend| world.gate.standby(from.parse().expect("an address"), backend).await;
+    let mut held = Vec::new();
+    for host in 0..16 {
+        for _ in 0..4 {
+            held.extend(standby(&format!("203.0.113.{host}"), "main").await);
+        }
+    }
+    assert_eq!(held.len(), 64);
+    assert!(standby("203.0.113.0", "other").await.is_none(), "the address has its four");
+    assert!(standby("198.51.100.1", "main").await.is_none(), "the backend has its strangers");
+    assert!(standby("198.51.100.1", "other").await.is_some());
+    let mut office = Vec::new();
+    for _ in 0..70 {
+        office.extend(standby(HOME, "main").await);
+    }
+    assert_eq!(office.len(), 64);
+    assert!(standby("127.0.0.1", "main").await.is_some(), "exempt");
+    held.pop();
+    assert!(standby("198.51.100.1", "main").await.is_some());
+}

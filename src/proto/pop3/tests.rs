@@ -158,7 +158,7 @@ fn talk(answers: &[&[u8]], login: &Login, cuts: &[usize]) -> (Vec<String>, Strin
 }
 
 fn back_settings() -> BackSettings {
-    BackSettings { ehlo: String::new(), temporary_replies: ["lock".to_owned()].into() }
+    BackSettings { ehlo: String::new(), for_client: false, temporary_replies: ["lock".to_owned()].into() }
 }
 
 fn logins() -> Vec<Login> {

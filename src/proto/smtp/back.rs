@@ -233,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn machine(ehlo: &str) -> SmtpBack {
-        SmtpBack::new(BackSettings { ehlo: ehlo.to_owned(), temporary_replies: [].into() })
+        SmtpBack::new(BackSettings { ehlo: ehlo.to_owned(), for_client: false, temporary_replies: [].into() })
     }
 
     /// Feeds pieces and shows what was written and said: `> line` for the backend, `= step` otherwise.

@@ -71,13 +71,17 @@ impl Transaction {
                 None
             }
             Due::Mail(from) => {
+                self.fruitless += 1;
                 Some(Progress::Refused(Refused { stage: Stage::Sender, from, reason: None, reply: reply.summary() }))
             }
             Due::Rcpt(_) if reply.is_positive() => {
                 self.envelope.get_or_insert_default().recipients += 1;
                 None
             }
-            Due::Rcpt(to) => Some(Progress::Refused(self.refused(Stage::Recipient(to), None, reply.summary()))),
+            Due::Rcpt(to) => {
+                self.refused_recipients += 1;
+                Some(Progress::Refused(self.refused(Stage::Recipient(to), None, reply.summary())))
+            }
             Due::Rset | Due::Hello(_) => {
                 self.envelope = None;
                 None
@@ -88,6 +92,7 @@ impl Transaction {
                 Some(Progress::Data)
             }
             Due::Data => {
+                self.fruitless += 1;
                 // MAIL and RCPT stay taken: another recipient and another DATA may follow.
                 self.phase = Phase::Commands;
                 let recipients = self.envelope.as_ref().map_or(0, |envelope| envelope.recipients);
@@ -97,7 +102,7 @@ impl Transaction {
             Due::Message(size) => {
                 self.phase = Phase::Commands;
                 Some(if reply.is_positive() {
-                    self.errors = 0;
+                    (self.errors, self.fruitless) = (0, 0);
                     let envelope = self.envelope.take().unwrap_or_default();
                     Progress::Accepted(Message { envelope, size, reply: reply.summary() })
                 } else {
@@ -149,6 +154,7 @@ impl Transaction {
         self.ending = (reply.code() == 421).then(|| closing(reply));
         to_backend.clear();
         self.abandoned = true;
+        self.errors += 1;
         self.phase = Phase::Commands;
         Progress::Abandon(self.refused_message(size, None, reply.summary()))
     }

@@ -72,6 +72,13 @@ impl Transaction {
             return None;
         }
         let (verb, argument) = Verb::split(&bytes);
+        if self.is_worn_out() && verb != Verb::Quit {
+            self.end_of_patience(to_client);
+            return None;
+        }
+        if matches!(verb, Verb::Noop | Verb::Rset | Verb::Vrfy | Verb::Help | Verb::Ehlo | Verb::Helo) {
+            self.fruitless += 1;
+        }
         match verb {
             Verb::Mail => return self.mail(argument, to_client),
             Verb::Rcpt => return self.rcpt(argument, to_client),
@@ -127,6 +134,7 @@ impl Transaction {
                     return Some(Progress::Sender(from));
                 }
                 Err(words::TOO_LARGE) => {
+                    self.fruitless += 1;
                     self.say(words::TOO_LARGE, to_client);
                     let (reason, reply) = (Some(Refusal::TooLarge), words::reply(words::TOO_LARGE));
                     return Some(Progress::Refused(Refused { stage: Stage::Sender, from: mail.from, reason, reply }));
@@ -157,6 +165,7 @@ impl Transaction {
             }
             Ok(rcpt) if rcpt.to_line().len() > MAX_ENVELOPE_LINE => words::TOO_LONG,
             Ok(_) if self.is_full() => {
+                self.fruitless += 1;
                 self.say(words::TOO_MANY_RECIPIENTS, to_client);
                 return None;
             }
@@ -187,8 +196,7 @@ impl Transaction {
 
     fn check_mail(&self, mail: &Mail) -> Result<(), &'static str> {
         self.check_parameters(&mail.parameters, extension_of_mail)?;
-        let is_stranger = matches!(self.settings.recipients, Recipients::Only(_));
-        if is_stranger && mail.from.as_ref().is_some_and(Address::is_no_mailbox) {
+        if self.is_stranger() && mail.from.as_ref().is_some_and(Address::is_no_mailbox) {
             return Err(words::BAD_SENDER);
         }
         if mail.to_line().len() > MAX_ENVELOPE_LINE {
@@ -280,14 +288,20 @@ impl Transaction {
     }
 
     /// Answers what is no command, malformed or out of place, and counts it.
-    fn complain(&mut self, text: &str, to_client: &mut BytesMut) {
+    pub(super) fn complain(&mut self, text: &str, to_client: &mut BytesMut) {
         self.errors += 1;
-        if self.errors > MAX_ERRORS {
-            self.say(words::TOO_MANY_ERRORS, to_client);
-            self.ending = Some(Over::Violation(Violation::TooManyErrors));
-        } else {
-            self.say(text, to_client);
-        }
+        if self.is_worn_out() { self.end_of_patience(to_client) } else { self.say(text, to_client) }
+    }
+
+    /// A stranger may not keep a connection to the backend for nothing, nor ask it for names: no bound of a customer's.
+    fn is_worn_out(&self) -> bool {
+        let of_stranger = if self.is_stranger() { self.refused_recipients.max(self.fruitless) } else { 0 };
+        self.errors.max(of_stranger) > MAX_ERRORS
+    }
+
+    fn end_of_patience(&mut self, to_client: &mut BytesMut) {
+        self.say(words::TOO_MANY_ERRORS, to_client);
+        self.ending = Some(Over::Violation(Violation::TooManyErrors));
     }
 }
 

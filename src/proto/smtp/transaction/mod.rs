@@ -131,7 +131,12 @@ pub struct Transaction {
     sender: Option<Address>,
     /// That MAIL had SMTPUTF8.
     utf8: bool,
+    /// Flaws in commands, and what made us dial the backend again: both have an end.
     errors: u32,
+    /// Recipients of a stranger's that the backend refused: whoever has many of them asks who has a mailbox.
+    refused_recipients: u32,
+    /// What a stranger said since the last message was taken that brought none forward.
+    fruitless: u32,
     long_lines: u32,
     /// The session ends when `due` is empty.
     ending: Option<Over>,
@@ -188,6 +193,8 @@ impl Transaction {
             sender: None,
             utf8: false,
             errors: 0,
+            refused_recipients: 0,
+            fruitless: 0,
             long_lines: 0,
             ending: None,
         }
@@ -225,7 +232,7 @@ impl Transaction {
     pub fn unavailable(&mut self, to_client: &mut BytesMut) {
         if matches!(self.phase, Phase::Redialling(..)) {
             self.phase = Phase::Commands;
-            self.say(words::MAIL_UNAVAILABLE, to_client);
+            self.complain(words::MAIL_UNAVAILABLE, to_client);
         }
     }
 
@@ -265,6 +272,10 @@ impl Transaction {
     /// The name in the client's last EHLO or HELO.
     pub fn helo(&self) -> Option<&str> {
         self.settings.helo.as_deref()
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self.settings.recipients, Recipients::Only(_))
     }
 
     fn send_mail(&mut self, mut mail: Mail, to_backend: &mut BytesMut) {
@@ -327,6 +338,7 @@ impl Transaction {
         to_backend.clear();
         scanner.drop_rest();
         self.abandoned = true;
+        self.errors += 1;
         let refused = self.refused_message(scanner.size(), reason, reply);
         self.phase = Phase::Dropping(scanner, answer, ending);
         Progress::Abandon(refused)
