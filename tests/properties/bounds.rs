@@ -261,7 +261,8 @@ fn a_backend_that_never_comes_to_an_end_is_left_after_64_kib() {
         ("smtp", smtp_ready, "535-5.7.8 "),
     ] {
         let text = endless(begin, again, 2 * MEGABYTE);
-        let settings = BackSettings { ehlo: "mail.example.net".to_owned(), temporary_replies: [].into() };
+        let settings =
+            BackSettings { ehlo: "mail.example.net".to_owned(), temporary_replies: [].into(), for_client: false };
         let (end, read) = match protocol {
             "imap" => back_flood(ImapBack::new(settings), Mechanism::LOGIN, &text),
             "pop3" => back_flood(Pop3Back::new(settings), Mechanism::USER, &text),

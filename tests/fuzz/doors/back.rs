@@ -107,6 +107,7 @@ impl<'a> Run<'a> {
         let settings = BackSettings {
             ehlo: names[usize::from(input.settings[1] % 4)].to_owned(),
             temporary_replies: ["lock", "busy"].map(str::to_owned).into(),
+            for_client: false,
         };
         Self {
             protocol,
