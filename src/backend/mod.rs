@@ -186,9 +186,9 @@ impl Backends {
         };
         match opened.await {
             Ok(dialogue) => {
-                if !settings.for_client {
-                    self.heard_well(server, Some(&dialogue.capabilities));
-                }
+                // What it can do it may have said to that client alone; that it is well is so for all.
+                let for_all = (!settings.for_client).then_some(&dialogue.capabilities);
+                self.heard_well(server, for_all);
                 Ok(dialogue)
             }
             Err(Unready { lost, greeted }) => {
@@ -207,8 +207,11 @@ impl Backends {
         {
             server.learned.store(Some(Arc::new(new.clone())));
         }
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        server.last_good.store(now.max(1), Ordering::Relaxed);
+        // A server of which nothing was learned yet is still to be asked.
+        if server.learned().is_some() {
+            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            server.last_good.store(now.max(1), Ordering::Relaxed);
+        }
         if server.state.swap(UP, Ordering::Relaxed) != UP {
             self.tell(server, &self.event(Kind::BackendUp, server));
         }

@@ -1,6 +1,6 @@
 //! The backend's side: at each point where its answer is due, something else comes, or nothing.
 
-use super::backend_expected::{Expected, LAST_WORDS, turned_away};
+use super::backend_expected::{Expected, LAST_WORDS, turned_away, turns_down};
 use super::bench::{Bench, on_a_runtime, pass, step_to};
 use super::end::{End, Ended};
 use super::points::{Dialogue, Part, Point, Step, dialogues};
@@ -160,7 +160,7 @@ async fn row(dialogue: Dialogue, at: usize, tls: TlsRule, fault: Fault) {
         }
     };
     assert!(took + step_to(expected.due) >= expected.due, "after {took:?} already");
-    expected.is_recorded(&bench, step.point.part()).await;
+    expected.is_recorded(&bench, step).await;
 
     // A backend that was ill is let go, whatever it does. It is held open to the end of the row.
     let mut held = backend;
@@ -182,7 +182,7 @@ async fn row(dialogue: Dialogue, at: usize, tls: TlsRule, fault: Fault) {
     }
     dialogue.begin(&mut client).await;
     dialogue.goes_well(&bench, client).await;
-    if step.point.part() == Part::Opening {
+    if turns_down(dialogue.service, step) {
         bench.event("backend.up", &[]).await;
     }
     bench.is_as_before(usize::from(held.is_some())).await;

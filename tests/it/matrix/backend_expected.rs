@@ -108,13 +108,13 @@ impl Expected {
     }
 
     /// The event of the fault, and what it says of the server's health.
-    pub(super) async fn is_recorded(&self, bench: &Bench, part: Part) {
+    pub(super) async fn is_recorded(&self, bench: &Bench, step: &Step) {
         match self.event {
             Some("auth.error") => bench.event("auth.error", &[("reason", self.reason)]).await,
             Some(event) => bench.event(event, &[]).await,
             None => {}
         }
-        if part == Part::Opening {
+        if turns_down(bench.service, step) {
             bench.event("backend.down", &[("reason", self.reason)]).await;
             assert_eq!(bench.gateway.metric("gatepost_backend_up{"), 0.0);
         }
@@ -129,6 +129,11 @@ impl Expected {
             usize::from(bench.protocol() == Protocol::Smtp) + usize::from(matches!(point, Point::Rset | Point::Quit));
         assert_eq!(bench.gateway.left("message.accepted").await.len(), taken);
     }
+}
+
+/// Whether a fault there tells of the server. What one makes of a stranger's name in EHLO does not.
+pub(super) fn turns_down(service: Service, step: &Step) -> bool {
+    step.point.part() == Part::Opening && (service, step.point) != (Service::Smtp, Point::Capabilities)
 }
 
 /// The goodbye of a backend that goes down.

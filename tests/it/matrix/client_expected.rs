@@ -58,6 +58,8 @@ impl Expected {
             (Stage::Connected | Stage::HalfHello | Stage::GoneAhead, _) => 10,
             (Stage::Relay, Service::Imap) => 35 * 60,
             (Stage::Relay, _) => 10 * 60,
+            // A quarter of the time for the login.
+            (Stage::Challenged, _) => 15,
             (Stage::Mail | Stage::HalfText | Stage::TextLine, _) | (_, Service::Smtp) => 5 * 60,
             _ => 60,
         };
