@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 8 | [`cli`] | the commands |
 //! | 7 | [`admin`] | metrics, health and control over HTTP |
-//! | 6 | [`server`] | the process: doors, registry of sessions, reload, drain |
+//! | 6 | [`server`] | the process: doors, registry of sessions, reload, drain, sandbox |
 //! | 5 | [`session`] | one connection: handshake → login → relay |
 //! | 4 | [`gate`], [`backend`] | may this happen? · the servers behind: dial, health, what they can do |
 //! | 3 | [`config`], [`store`], [`observe`] | YAML → policy · counters and marks · events → log and metrics |

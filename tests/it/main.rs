@@ -17,6 +17,7 @@ mod matrix;
 mod no_verdict;
 mod proxy_protocol;
 mod secrets;
+mod slow_reader;
 mod strangers;
 mod submission;
 mod talk;
