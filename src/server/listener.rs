@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// How long accepting rests when the system has nothing left to accept with.
 const REST: Duration = Duration::from_millis(200);
 
+/// So many in a row that were not accepted, for whatever reason, are followed by a rest.
+const IN_VAIN: u32 = 100;
+
 /// One listening socket.
 pub(super) struct Door {
     pub(super) address: SocketAddr,
@@ -82,10 +85,11 @@ impl Server {
     }
 
     async fn accept(self: &Arc<Self>, socket: TcpListener, current: &ArcSwap<Listener>) {
-        let mut exhausted = false;
+        let (mut exhausted, mut in_vain) = (false, 0);
         loop {
             match socket.accept().await {
                 Ok((stream, client)) => {
+                    in_vain = 0;
                     if std::mem::take(&mut exhausted) {
                         tracing::info!("accepting again");
                     }
@@ -99,8 +103,15 @@ impl Server {
                     }
                     tokio::time::sleep(REST).await;
                 }
-                // The client was gone before it was accepted; the next one may not be.
-                Err(error) => tracing::debug!("a connection was not accepted: {error}"),
+                // The client was gone before it was accepted; the next one may not be. If all are, it is the system.
+                Err(error) => {
+                    tracing::debug!("a connection was not accepted: {error}");
+                    in_vain += 1;
+                    if in_vain >= IN_VAIN {
+                        in_vain = 0;
+                        tokio::time::sleep(REST).await;
+                    }
+                }
             }
         }
     }
