@@ -131,7 +131,7 @@ pub const MAX_ERRORS: u32 = 20;
 
 /// Answers past this many octets are written before the next command is looked at, so that small commands with large
 /// answers (CAPABILITY, EHLO) cannot pile them up.
-pub const MAX_ANSWERS: usize = 4 * 1024;
+pub const MAX_ANSWERS: usize = 2 * 1024;
 
 /// Our server half: it owns the dialogue with the client until a login succeeds.
 ///

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, rustls};
 /// How long a closing connection waits for the client to take our last words and close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// What rustls holds of our words to a client that does not read them, before the login and behind it.
-const UNSENT_BEFORE_LOGIN: usize = 4 * 1024;
+const UNSENT_BEFORE_LOGIN: usize = 2 * 1024;
 const UNSENT: usize = 64 * 1024;
 
 /// A client's connection.
