@@ -140,8 +140,8 @@ async fn a_go_ahead_that_cannot_be_written_at_once_lets_nothing_slip_in_behind_i
         // Until some answers no longer fit into the buffers between us, and fewer than the gateway waits to write.
         let mut answers = 0;
         while slow.withheld(answers * answer.len()).await < 1000 {
-            slow.client.say(command.repeat(2000 / answer.len())).await;
-            answers += 2000 / answer.len();
+            slow.client.say(command.repeat(500 / answer.len())).await;
+            answers += 500 / answer.len();
         }
         let (ask, go_ahead) = upgrade(protocol);
         slow.client.line(ask).await;
