@@ -76,16 +76,14 @@ impl Book {
     /// Whether another attempt may reach the backend now, if `under_way` are on their way already, in a network of the place.
     /// Whatever the mechanism and whether the same again: without a password in sight nobody knows how many guesses they are.
     pub(super) async fn may_hurry(&self, place: &Place, net: IpNet, known: Option<&User>, under_way: usize) -> bool {
-        let times = usize::try_from(place.times(net)).unwrap_or(usize::MAX);
-        self.store.count(&self.pace(net, known), PACE_WINDOW).await + under_way <= PACE.saturating_mul(times)
+        self.store.count(&self.pace(net, known), PACE_WINDOW).await + under_way <= place.many(net, PACE)
     }
 
     /// An attempt reached the backend and did not succeed.
     pub(super) async fn hurried(&self, place: &Place, known: Option<&User>) {
         for net in place.nets() {
-            let keep = PACE.saturating_mul(usize::try_from(place.times(net)).unwrap_or(usize::MAX));
             let tag = self.store.tag(&[b"attempt", &self.number()]);
-            self.store.mark(&self.pace(net, known), tag, PACE_WINDOW, keep).await;
+            self.store.mark(&self.pace(net, known), tag, PACE_WINDOW, place.many(net, PACE)).await;
         }
     }
 

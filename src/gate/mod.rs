@@ -156,10 +156,8 @@ impl Gate {
         {
             return Err(Refusal::RateLimited);
         }
-        let enter = |net| {
-            let times = usize::try_from(place.times(net)).unwrap_or(usize::MAX);
-            self.sessions_by_net.enter(net, rules.limits.sessions_per_ip.map(|limit| limit.saturating_mul(times)))
-        };
+        let most = rules.limits.sessions_per_ip;
+        let enter = |net| self.sessions_by_net.enter(net, most.map(|each| place.many(net, each)));
         place.nets().map(enter).collect::<Option<_>>().map(Admission).ok_or(Refusal::TooManySessions)
     }
 
@@ -381,8 +379,7 @@ impl Gate {
 
 /// How many attempts of strangers may be under way from a network of the place.
 fn width(place: &Place, net: IpNet, limit: Rate) -> usize {
-    let most = AT_ONCE.saturating_mul(usize::try_from(place.times(net)).unwrap_or(usize::MAX));
-    place.allowance(net, limit).min(most)
+    place.allowance(net, limit).min(place.many(net, AT_ONCE))
 }
 
 /// What speaks for an attempt.

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 /// A customer's IPv6 connection is a /48 at the largest (RFC 6177): who rotates through its networks is still one.
 const WIDE: u8 = 48;
 /// How many times what one network may have a /48 may have: failures, connections, sessions.
-const WIDE_ALLOWANCE: u32 = 8;
+const WIDE_ALLOWANCE: NonZeroU32 = NonZeroU32::new(8).expect("it is not zero");
 
 /// A client's address and the networks it is counted in.
 #[derive(Debug, Clone, Copy)]
@@ -44,20 +44,24 @@ impl Place {
         std::iter::once(self.own).chain(self.wide)
     }
 
-    /// How many times what one network may have a network of this place may have.
-    pub(super) fn times(&self, net: IpNet) -> u32 {
-        if net == self.own { 1 } else { WIDE_ALLOWANCE }
+    /// How many a network of this place may have, where one network may have `each`.
+    pub(super) fn many(&self, net: IpNet, each: usize) -> usize {
+        let times = usize::try_from(self.times(net).get()).unwrap_or(usize::MAX);
+        each.saturating_mul(times)
     }
 
     /// What one network may do so often, for a network of this place.
     pub(super) fn rate(&self, net: IpNet, rate: Rate) -> Rate {
-        let times = NonZeroU32::new(self.times(net)).unwrap_or(NonZeroU32::MIN);
-        Rate { count: rate.count.saturating_mul(times), ..rate }
+        Rate { count: rate.count.saturating_mul(self.times(net)), ..rate }
     }
 
     /// How many failures a network of this place may have.
     pub(super) fn allowance(&self, net: IpNet, limit: Rate) -> usize {
         usize::try_from(self.rate(net, limit).count.get()).unwrap_or(usize::MAX)
+    }
+
+    fn times(&self, net: IpNet) -> NonZeroU32 {
+        if net == self.own { NonZeroU32::MIN } else { WIDE_ALLOWANCE }
     }
 }
 

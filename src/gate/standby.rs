@@ -36,9 +36,8 @@ impl Gate {
         let known = self.book.visitors(place.own, WEEK).await > 0;
         let each = if known { FOR_A_CUSTOMER } else { FOR_A_STRANGER };
         let enter = |waiting, limit| self.waiting.enter(waiting, Some(limit));
-        let times = |net| usize::try_from(place.times(net)).unwrap_or(usize::MAX);
         let mut held: Vec<_> =
-            place.nets().map(|net| enter(Waiting::For(net), each * times(net))).collect::<Option<_>>()?;
+            place.nets().map(|net| enter(Waiting::For(net), place.many(net, each))).collect::<Option<_>>()?;
         if !known {
             held.push(enter(Waiting::Of(backend.to_owned()), OF_A_BACKEND)?);
         }
