@@ -4,17 +4,11 @@
 
 use crate::backend::Backend;
 use crate::gateway::{Gateway, Setup};
-use crate::mail::{PROTOCOLS, first_words, greeting, hear_login, hear_password, log_in, not_now, welcome, yes};
+use crate::mail::{
+    PROTOCOLS, first_words, greeting, hear_login, hear_password, log_in, not_now, service, welcome, yes,
+};
 use crate::talk::{Cut, Talk};
-use gatepost::proto::{Protocol, Service, TlsRule};
-
-fn service(protocol: Protocol) -> Service {
-    match protocol {
-        Protocol::Imap => Service::Imap,
-        Protocol::Pop3 => Service::Pop3,
-        Protocol::Smtp => Service::Submission,
-    }
-}
+use gatepost::proto::{Protocol, TlsRule};
 
 /// A gateway in the clear, and the backend it has learned from.
 async fn gateway(protocol: Protocol) -> (Gateway, Backend) {

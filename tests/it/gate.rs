@@ -2,18 +2,10 @@
 
 use crate::backend::Post;
 use crate::gateway::{Gateway, Setup};
-use crate::mail::{PROTOCOLS, greeting, log_in, log_in_as, not_now, welcome, wrong};
+use crate::mail::{PROTOCOLS, greeting, log_in, log_in_as, not_now, service, welcome, wrong};
 use crate::talk::Talk;
 use gatepost::proto::{Protocol, Service, TlsRule};
 use std::time::{Duration, Instant};
-
-fn service(protocol: Protocol) -> Service {
-    match protocol {
-        Protocol::Imap => Service::Imap,
-        Protocol::Pop3 => Service::Pop3,
-        Protocol::Smtp => Service::Submission,
-    }
-}
 
 /// A gateway in the clear whose limits hold for loopback addresses too.
 async fn gateway(protocol: Protocol, listener: &str, limits: &str) -> (Gateway, Post) {

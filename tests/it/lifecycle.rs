@@ -2,21 +2,13 @@
 
 use crate::backend::{Backend, Post};
 use crate::gateway::{Gateway, Setup};
-use crate::mail::{PROTOCOLS, greeting, hear_login, log_in, welcome};
+use crate::mail::{PROTOCOLS, greeting, hear_login, log_in, service, welcome};
 use crate::talk::{Cut, Talk, trusting};
 use crate::transcript::HOSTNAME;
 use gatepost::proto::{Protocol, Service, TlsRule};
 use gatepost::tls::PrivateCa;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-fn service(protocol: Protocol) -> Service {
-    match protocol {
-        Protocol::Imap => Service::Imap,
-        Protocol::Pop3 => Service::Pop3,
-        Protocol::Smtp => Service::Submission,
-    }
-}
 
 async fn gateway(protocol: Protocol, section: &'static str, keys: &str) -> (Gateway, Post) {
     let post = Post::serve(protocol).await;

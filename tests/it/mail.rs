@@ -1,9 +1,18 @@
 //! The three dialogues as a client and as an old server speak them, for tests that are about something else.
 
 use crate::talk::Talk;
-use gatepost::proto::Protocol;
+use gatepost::proto::{Protocol, Service};
 
 pub(crate) const PROTOCOLS: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Smtp];
+
+/// The service on which users log in.
+pub(crate) fn service(protocol: Protocol) -> Service {
+    match protocol {
+        Protocol::Imap => Service::Imap,
+        Protocol::Pop3 => Service::Pop3,
+        Protocol::Smtp => Service::Submission,
+    }
+}
 
 /// Asks to log in as joe. POP3's USER is answered on the way.
 pub(crate) async fn log_in(client: &mut Talk, protocol: Protocol, password: &str) {

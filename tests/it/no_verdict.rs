@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Post};
 use crate::gateway::Setup;
-use crate::mail::{PROTOCOLS, greeting, not_now, plain};
+use crate::mail::{PROTOCOLS, greeting, not_now, plain, service};
 use crate::talk::Cut;
 use gatepost::proto::{Protocol, Service, TlsRule};
 use std::time::{Duration, Instant};
@@ -10,16 +10,8 @@ use std::time::{Duration, Instant};
 /// What a session may try, whatever comes of it.
 const ATTEMPTS: u32 = 20;
 
-fn service(protocol: Protocol) -> Service {
-    match protocol {
-        Protocol::Imap => Service::Imap,
-        Protocol::Pop3 => Service::Pop3,
-        Protocol::Smtp => Service::Submission,
-    }
-}
-
 #[tokio::test]
-async fn a_backend_that_is_down_is_asked_for_ten_times_a_session_and_not_in_a_hurry() {
+async fn a_backend_that_is_down_is_asked_for_twenty_times_a_session_and_not_in_a_hurry() {
     const DELAY: Duration = Duration::from_millis(20);
     for protocol in PROTOCOLS {
         let mut backend = Backend::listen(Cut::Whole).await;
@@ -61,28 +53,17 @@ async fn a_backend_that_is_down_is_asked_for_ten_times_a_session_and_not_in_a_hu
 
 #[tokio::test]
 async fn a_backend_that_hangs_up_over_a_wrong_password_hears_twenty_of_a_session() {
-    let post = Post::serve(Protocol::Imap).await;
-    let setup = Setup::new()
-        .listener(Service::Imap, TlsRule::Off, "")
-        .backend(Protocol::Imap, post.address)
-        .with("limits", "exempt: []");
-    let gateway = setup.start().await;
-    gateway.has_learned().await;
-    let mut client = gateway.plain().await;
-    client.hear("* OK <*>").await;
-    client.say("a LOGIN joe bye\r\n".repeat(100)).await;
-    for _ in 0..ATTEMPTS {
-        client.hear("a NO [UNAVAILABLE] <*>").await;
-    }
-    client.hear("* BYE <*>").await;
-    client.closed().await;
-    client.end().await;
-    gateway.event("session.closed", "reason=too_many_attempts").await;
+    let post = ends_after_twenty("a LOGIN joe bye\r\n", "a NO [UNAVAILABLE] <*>").await;
     assert_eq!(post.logins(), ATTEMPTS as usize);
 }
 
 #[tokio::test]
 async fn refused_attempts_end_the_session_too() {
+    ends_after_twenty("a AUTHENTICATE NOTHING\r\n", "a NO [CANNOT] <*>").await;
+}
+
+/// Says the same a hundred times, and hears its answer twenty times and then goodbye.
+async fn ends_after_twenty(attempt: &str, answer: &str) -> Post {
     let post = Post::serve(Protocol::Imap).await;
     let setup = Setup::new()
         .listener(Service::Imap, TlsRule::Off, "")
@@ -92,12 +73,13 @@ async fn refused_attempts_end_the_session_too() {
     gateway.has_learned().await;
     let mut client = gateway.plain().await;
     client.hear("* OK <*>").await;
-    client.say("a AUTHENTICATE NOTHING\r\n".repeat(100)).await;
+    client.say(attempt.repeat(100)).await;
     for _ in 0..ATTEMPTS {
-        client.hear("a NO [CANNOT] <*>").await;
+        client.hear(answer).await;
     }
     client.hear("* BYE <*>").await;
     client.closed().await;
     client.end().await;
     gateway.event("session.closed", "reason=too_many_attempts").await;
+    post
 }

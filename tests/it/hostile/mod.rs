@@ -10,17 +10,9 @@ mod trust;
 mod words;
 
 use crate::gateway::{Gateway, Setup};
-use gatepost::proto::{Protocol, Service, TlsRule};
+use crate::mail::service;
+use gatepost::proto::{Service, TlsRule};
 use old::{Old, Reads};
-
-/// The service on which users log in.
-fn service(protocol: Protocol) -> Service {
-    match protocol {
-        Protocol::Imap => Service::Imap,
-        Protocol::Pop3 => Service::Pop3,
-        Protocol::Smtp => Service::Submission,
-    }
-}
 
 /// A gateway before an old server that trusts whoever connects and writes down what it understood.
 async fn gateway(service: Service, tls: TlsRule) -> (Gateway, Old) {
