@@ -5,6 +5,7 @@ use crate::proto::{Mechanism, Service};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::Level;
 
@@ -122,7 +123,7 @@ pub struct Event {
     pub client_port: Option<u16>,
     /// The load balancer's, where its PROXY header said who the client is.
     pub proxy_ip: Option<IpAddr>,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Arc<TlsFacts>>,
     pub user: Option<String>,
     pub login: Option<String>,
     pub mechanism: Option<Mechanism>,
@@ -165,8 +166,8 @@ impl Serialize for SessionId {
 #[expect(missing_docs, reason = "the fields are the contract's section 3 and documented there")]
 pub struct TlsFacts {
     pub version: &'static str,
-    pub cipher: String,
-    pub group: Option<String>,
+    pub cipher: &'static str,
+    pub group: Option<&'static str>,
     pub sni: Option<String>,
     pub alpn: Option<String>,
     pub resumed: bool,
@@ -217,7 +218,7 @@ impl Serialize for Event {
         fields.put("client_port", self.client_port)?;
         fields.put("proxy_ip", self.proxy_ip)?;
         if self.session.is_some() || self.tls.is_some() {
-            fields.0.serialize_entry("tls", &self.tls)?;
+            fields.0.serialize_entry("tls", &self.tls.as_deref())?;
         }
         fields.text("user", &self.user, 255)?;
         fields.text("login", &self.login, 255)?;
@@ -243,8 +244,8 @@ impl Serialize for TlsFacts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(6))?;
         map.serialize_entry("version", self.version)?;
-        map.serialize_entry("cipher", &safe(&self.cipher, 255))?;
-        map.serialize_entry("group", &self.group.as_deref().map(|text| safe(text, 255)))?;
+        map.serialize_entry("cipher", self.cipher)?;
+        map.serialize_entry("group", &self.group)?;
         map.serialize_entry("sni", &self.sni.as_deref().map(|text| safe(text, 255)))?;
         map.serialize_entry("alpn", &self.alpn.as_deref().map(|text| safe(text, 255)))?;
         map.serialize_entry("resumed", &self.resumed)?;
@@ -301,14 +302,14 @@ mod tests {
         event.client_ip = Some([192, 0, 2, 7].into());
         event.client_port = Some(40000);
         event.proxy_ip = Some([10, 0, 0, 9].into());
-        event.tls = Some(TlsFacts {
+        event.tls = Some(Arc::new(TlsFacts {
             version: "1.3",
-            cipher: "TLS13_AES_256_GCM_SHA384".into(),
-            group: Some("X25519MLKEM768".into()),
+            cipher: "TLS13_AES_256_GCM_SHA384",
+            group: Some("X25519MLKEM768"),
             sni: None,
             alpn: None,
             resumed: false,
-        });
+        }));
         event.mechanism = Some(Mechanism::PLAIN);
         event.duration = Some(Duration::from_micros(1_234_567));
         event.bytes_in = Some(10);

@@ -13,6 +13,7 @@ use crate::tls::{self, Alpn};
 use bytes::BytesMut;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -126,21 +127,12 @@ pub(super) async fn secure(
     let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config)).await;
     let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
-        Ok(Ok(mut stream)) => {
+        Ok(Ok((mut stream, facts))) => {
             (stream.bytes_in, stream.bytes_out) = counts;
-            let facts = stream.tls().map(tls::Facts::of);
-            if let Some(facts) = facts {
-                let facts = TlsFacts {
-                    version: facts.version,
-                    cipher: facts.cipher.to_owned(),
-                    group: facts.group.map(str::to_owned),
-                    sni: facts.sni,
-                    alpn: facts.alpn,
-                    resumed: facts.resumed,
-                };
-                metrics.handshake(&facts, started.elapsed());
-                session.tls = Some(facts);
-            }
+            let tls::Facts { version, cipher, group, sni, alpn, resumed } = facts;
+            let facts = TlsFacts { version, cipher, group, sni, alpn, resumed };
+            metrics.handshake(&facts, started.elapsed());
+            session.tls = Some(Arc::new(facts));
             return Ok(stream);
         }
         Ok(Err(NoTls { first, stream, .. })) if is_check && first.is_empty() => return Err(Some(stream)),

@@ -334,7 +334,6 @@ impl Engine<'_> {
     async fn wait(&mut self, for_input: bool) -> Result<(), Gone> {
         let deadline = self.client_deadline();
         let (client, input, out) = (&mut self.client, &mut self.input, &mut self.out);
-        client.give_back();
         let talk = std::future::poll_fn(|cx| {
             let written = poll_write_all(Pin::new(&mut *client), cx, out).map_err(|_| Gone::Broke)?;
             if !for_input && written.is_ready() {

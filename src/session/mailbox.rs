@@ -1,23 +1,34 @@
 //! A logged-in POP3 or IMAP session: the relay, and the last words after it.
 
-use super::login::{Open, poll_write_all};
-use super::relay::{End, Start, relay};
+use super::login::{Identity, Open, poll_write_all};
+use super::relay::{End, Ended, Relay, Start};
+use super::stream::ClientStream;
 use super::{Ending, Session};
+use crate::backend::Server;
 use crate::proto::{self, Goodbye};
 use bytes::BytesMut;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
-/// Carries the session to its end.
-pub(super) async fn carry(session: &Session, open: Open) -> Ending {
-    let Open { mut client, from_client, to_client, dialogue, identity, .. } = open;
+/// Carries the session to its end. While it lasts there is nothing of the dialogue left but who logged in, and where.
+pub(super) async fn carry(session: &Session, open: Box<Open>) -> Ending {
+    let (mut relay, identity, server) = begin(session, open);
+    let ended = relay.run(&session.leave).await;
+    let client = relay.into_client();
+    Box::pin(end(session, client, ended, identity, server)).await
+}
+
+/// Puts the two sides together, with what was read too far at the beginning.
+fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, TcpStream>, Option<Identity>, Arc<Server>) {
+    let Open { mut client, from_client, to_client, dialogue, identity, .. } = *open;
     client.logged_in();
     let protocol = session.listener.service.protocol();
-    let server = dialogue.server.name.to_string();
-    let (mut backend, behind_verdict, _) = dialogue.into_session();
+    let server = Arc::clone(&dialogue.server);
+    let (backend, behind_verdict, _) = dialogue.into_session();
     let mut from_backend = to_client;
     from_backend.unsplit(behind_verdict);
-
     let start = Start {
         from_client,
         from_backend,
@@ -25,9 +36,17 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
         farewells: proto::farewells(protocol),
         encoding: proto::encoding(protocol),
     };
-    let ended = relay(&mut client, &mut backend, start, &session.leave).await;
-    drop(backend);
+    (Relay::new(client, backend, start), identity, server)
+}
 
+/// The last words, where some are due and can be said.
+async fn end(
+    session: &Session,
+    mut client: ClientStream,
+    ended: Ended,
+    identity: Option<Identity>,
+    server: Arc<Server>,
+) -> Ending {
     let (reason, goodbye) = match ended.how {
         End::Client => ("client_closed", None),
         End::ClientBroke => ("client_lost", None),
@@ -43,13 +62,13 @@ pub(super) async fn carry(session: &Session, open: Open) -> Ending {
         && !ended.is_encoded
     {
         let mut words = BytesMut::new();
-        proto::goodbye_after_login(protocol, goodbye, &mut words);
+        proto::goodbye_after_login(session.listener.service.protocol(), goodbye, &mut words);
         let saying = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut client), cx, &mut words));
         // A client that does not read is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), saying).await;
     }
     let mut ending = Ending::of(reason, client);
     ending.user = identity.map(|identity| identity.user);
-    ending.backend_server = Some(server);
+    ending.backend_server = Some(server.name.to_string());
     ending
 }

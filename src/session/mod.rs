@@ -20,7 +20,6 @@ mod relay;
 mod stream;
 mod submission;
 mod unspoken;
-mod wire;
 
 use crate::backend::Backends;
 use crate::gate::Gate;
@@ -65,7 +64,7 @@ pub struct Session {
     /// The load balancer that the connection came through, if its PROXY header named the client.
     pub proxy: Option<IpAddr>,
     /// What was negotiated, once it was.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Arc<TlsFacts>>,
     /// Asks the session to say goodbye.
     pub leave: CancellationToken,
     /// When it was accepted.
@@ -114,16 +113,16 @@ pub async fn serve(mut session: Session, socket: TcpStream) {
         login::Entered::Nowhere(ending) => *ending,
         login::Entered::Mailbox(open) => {
             state.enter(SessionState::Relay);
-            Box::pin(mailbox::carry(&session, *open)).await
+            Box::pin(mailbox::carry(&session, open)).await
         }
         login::Entered::Submission(open) => {
             state.enter(SessionState::Relay);
-            Box::pin(submission::follow(&session, *open)).await
+            Box::pin(submission::follow(&session, open)).await
         }
     };
     metrics.bytes_in(ending.bytes_in);
     metrics.bytes_out(ending.bytes_out);
-    let parting = part(ending.client.take(), ending.backend.take());
+    let parting = Box::pin(part(ending.client.take(), ending.backend.take()));
     session.closed(ending);
     parting.await;
 }

@@ -16,11 +16,14 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Large enough that a bulk transfer costs few calls.
-const SCRATCH: usize = 64 * 1024;
+const SCRATCH: usize = 256 * 1024;
+/// So much is read at once of a side that has said little, or whose other side does not keep up: what cannot be written is
+/// kept for the session.
+const SMALL: usize = 16 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
 /// Rounds of a direction before the other sessions of the thread get their turn.
-const ROUNDS: u32 = 32;
+const ROUNDS: u32 = 8;
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -71,23 +74,58 @@ pub(super) struct Start {
     pub(super) encoding: Option<&'static [u8]>,
 }
 
-/// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. The client's end
-/// travels to the backend (half-close); the backend's is the end of it all, and the last words are the caller's.
-pub(super) async fn relay<C, B>(client: &mut C, backend: &mut B, start: Start, leave: &CancellationToken) -> Ended
+/// Two sides and what is under way between them.
+pub(super) struct Relay<C, B> {
+    client: C,
+    backend: B,
+    up: Pump,
+    down: Pump,
+    idle: Duration,
+    first_end: Option<End>,
+}
+
+impl<C, B> Relay<C, B>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
-    let mut down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1, None);
-    let mut quiet = Quiet { since: Instant::now(), limit: start.idle };
-    let sleep = tokio::time::sleep(start.idle);
-    tokio::pin!(sleep);
-    let asked = leave.cancelled();
-    tokio::pin!(asked);
-    let mut first_end = None;
+    /// Puts two sides together.
+    pub(super) fn new(client: C, backend: B, start: Start) -> Self {
+        let up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
+        let down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1, None);
+        Self { client, backend, up, down, idle: start.idle, first_end: None }
+    }
 
-    let how = poll_fn(|cx| {
+    /// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. The client's end
+    /// travels to the backend (half-close); the backend's is the end of it all, and the last words are the caller's.
+    pub(super) async fn run(&mut self, leave: &CancellationToken) -> Ended {
+        let mut quiet = Quiet { since: Instant::now(), limit: self.idle };
+        let sleep = tokio::time::sleep(self.idle);
+        tokio::pin!(sleep);
+        let asked = leave.cancelled();
+        tokio::pin!(asked);
+        let how = poll_fn(|cx| match self.poll_move(&mut quiet, sleep.as_mut(), cx) {
+            Poll::Ready(how) => Poll::Ready(how),
+            Poll::Pending if asked.as_mut().poll(cx).is_ready() => Poll::Ready(End::Asked),
+            Poll::Pending => quiet.poll(sleep.as_mut(), cx).map(|()| self.first_end.unwrap_or(End::Idle)),
+        })
+        .await;
+        Ended {
+            how,
+            at_line_end: self.down.at_line_end && self.down.rest.is_empty(),
+            said_farewell: self.up.said_farewell() || self.down.said_farewell(),
+            is_encoded: self.up.encoding.as_ref().is_some_and(Word::was_said),
+        }
+    }
+
+    /// The client, for the last words. The backend's connection ends here.
+    pub(super) fn into_client(self) -> C {
+        self.client
+    }
+
+    /// Moves what can be moved; ready at the end.
+    fn poll_move(&mut self, quiet: &mut Quiet, sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
+        let Self { client, backend, up, down, idle, first_end } = self;
         let moved = up.moved + down.moved;
         let up_state = up.poll(client, backend, cx);
         let down_state = down.poll(backend, client, cx);
@@ -104,31 +142,18 @@ where
             (Ok(()), Ok(())) => {}
         }
         if first_end.is_none() {
-            first_end = match (up.source_ended, down.source_ended) {
+            *first_end = match (up.source_ended, down.source_ended) {
                 (_, true) => Some(End::Backend),
                 (true, false) => Some(End::Client),
                 (false, false) => up.done.then_some(End::BackendBroke),
             };
             if first_end.is_some() {
-                quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(start.idle) };
-                sleep.as_mut().reset(quiet.since + quiet.limit);
+                *quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(*idle) };
+                sleep.reset(quiet.since + quiet.limit);
             }
         }
         // The backend's end, all of it delivered, is the session's end; a client's end waits for the backend's answer.
-        if down.done {
-            return Poll::Ready(first_end.unwrap_or(End::Backend));
-        }
-        if asked.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Asked);
-        }
-        quiet.poll(sleep.as_mut(), cx).map(|()| first_end.unwrap_or(End::Idle))
-    })
-    .await;
-    Ended {
-        how,
-        at_line_end: down.at_line_end && down.rest.is_empty(),
-        said_farewell: up.said_farewell() || down.said_farewell(),
-        is_encoded: up.encoding.is_some_and(|word| word.was_said()),
+        if down.done { Poll::Ready(first_end.unwrap_or(End::Backend)) } else { Poll::Pending }
     }
 }
 
@@ -177,6 +202,8 @@ struct Pump {
     behind: Behind,
     source_ended: bool,
     needs_flush: bool,
+    /// How much is read at once.
+    chunk: usize,
     /// The source ended, and the writer has everything.
     done: bool,
 }
@@ -192,6 +219,7 @@ impl Pump {
             behind,
             source_ended: false,
             needs_flush: false,
+            chunk: SMALL,
             done: false,
         };
         pump.note(&rest);
@@ -222,9 +250,14 @@ impl Pump {
             if self.source_ended {
                 return self.finish(writer, cx);
             }
+            self.flush(writer, cx)?;
+            if self.needs_flush {
+                self.chunk = SMALL;
+                return Ok(());
+            }
             match self.shift(reader, writer, cx)? {
                 Poll::Ready(()) => {}
-                Poll::Pending => return self.flush(writer, cx),
+                Poll::Pending => return Ok(()),
             }
         }
         // More may be waiting: come back after the others.
@@ -239,7 +272,7 @@ impl Pump {
         W: AsyncWrite + Unpin,
     {
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
+            let mut buf = ReadBuf::new(&mut scratch[..self.chunk]);
             match Pin::new(reader).poll_read(cx, &mut buf) {
                 Poll::Pending => return Ok(Poll::Pending),
                 // A TLS client that vanishes without close_notify has ended all the same; nothing after it is trusted.
@@ -253,6 +286,8 @@ impl Pump {
                 return Ok(Poll::Ready(()));
             }
             self.note(chunk);
+            // Records of TLS do not fill a buffer to the last octet.
+            self.chunk = if chunk.len() >= self.chunk / 2 { SCRATCH.min(self.chunk * 2) } else { SMALL };
             while !chunk.is_empty() {
                 match Pin::new(&mut *writer).poll_write(cx, chunk) {
                     Poll::Ready(Ok(written)) if written > 0 => {
@@ -262,6 +297,7 @@ impl Pump {
                     }
                     Poll::Ready(_) => return Err(Broken::Writing),
                     Poll::Pending => {
+                        self.chunk = SMALL;
                         self.rest.extend_from_slice(chunk);
                         break;
                     }
@@ -333,12 +369,13 @@ mod tests {
     }
 
     fn start(start: Start) -> Ends {
-        let ((client, mut ours), (backend, mut theirs)) = (duplex(1000), duplex(1000));
+        let ((client, ours), (backend, theirs)) = (duplex(1000), duplex(1000));
         let leave = CancellationToken::new();
         let token = leave.clone();
         let relay = tokio::spawn(async move {
-            let ended = relay(&mut ours, &mut theirs, start, &token).await;
-            (ended, ours, theirs)
+            let mut relay = Relay::new(ours, theirs, start);
+            let ended = relay.run(&token).await;
+            (ended, relay.client, relay.backend)
         });
         Ends { client, backend, relay, leave }
     }
@@ -399,13 +436,13 @@ mod tests {
     /// The backend had sent nine megabytes and closed; a client that sent NOOP before it had read them got three.
     #[tokio::test(start_paused = true)]
     async fn what_the_backend_said_arrives_though_it_takes_nothing_more() {
-        let ((mut client, mut ours), (mut backend, mut theirs)) = (duplex(10), duplex(1000));
+        let ((mut client, ours), (mut backend, theirs)) = (duplex(10), duplex(1000));
         backend.write_all(&[b'x'; 900]).await.expect("room");
         drop(backend);
         client.write_all(b"b NOOP\r\n").await.expect("room");
         let relay = tokio::spawn(async move {
             let leave = CancellationToken::new();
-            relay(&mut ours, &mut theirs, idle(60), &leave).await
+            Relay::new(ours, theirs, idle(60)).run(&leave).await
         });
         client.read_exact(&mut [0; 900]).await.expect("all of it");
         let ended = relay.await.expect("no panic");

@@ -33,28 +33,8 @@ const READ: usize = 16 * 1024;
 const KEPT: usize = 1024;
 
 /// Follows the session to its end.
-pub(super) async fn follow(session: &Session, open: Open) -> Ending {
-    let Open { mut client, from_client, to_client, dialogue, identity, helo, shown } = open;
-    if identity.is_some() {
-        client.logged_in();
-    }
-    let server = dialogue.server.name.to_string();
-    let (backend, from_backend, capabilities) = dialogue.into_session();
-    let transaction = Transaction::new(settings(session, capabilities, &shown, identity.is_some(), helo));
-    let mut follower = Follower {
-        session,
-        room: if identity.is_some() { FOR_A_USER } else { FOR_A_STRANGER },
-        transaction,
-        client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
-        backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
-        identity,
-        server,
-        mail: Mail::default(),
-        client_has_ended: false,
-        turn: Turn::Nobody,
-        told: 0,
-        due: Instant::now(),
-    };
+pub(super) async fn follow(session: &Session, open: Box<Open>) -> Ending {
+    let mut follower = Follower::new(session, open);
     let reason = follower.run().await;
     follower.close(reason).await
 }
@@ -131,6 +111,32 @@ enum Waited {
     Timeout,
     /// We are asked to end.
     Asked,
+}
+
+impl<'s> Follower<'s> {
+    fn new(session: &'s Session, open: Box<Open>) -> Self {
+        let Open { mut client, from_client, to_client, dialogue, identity, helo, shown } = *open;
+        if identity.is_some() {
+            client.logged_in();
+        }
+        let server = dialogue.server.name.to_string();
+        let (backend, from_backend, capabilities) = dialogue.into_session();
+        let transaction = Transaction::new(settings(session, capabilities, &shown, identity.is_some(), helo));
+        Self {
+            session,
+            room: if identity.is_some() { FOR_A_USER } else { FOR_A_STRANGER },
+            transaction,
+            client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
+            backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
+            identity,
+            server,
+            mail: Mail::default(),
+            client_has_ended: false,
+            turn: Turn::Nobody,
+            told: 0,
+            due: Instant::now(),
+        }
+    }
 }
 
 impl Follower<'_> {
@@ -235,9 +241,6 @@ impl Follower<'_> {
         let (client, backend) = (&mut self.client, &mut self.backend);
         client.give_back();
         backend.give_back();
-        if let Some(stream) = &mut client.io {
-            stream.give_back();
-        }
         let moving = std::future::poll_fn(|cx| {
             let (mut moved, mut carried) = (false, false);
             match backend.poll_write(cx) {

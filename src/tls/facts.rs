@@ -1,7 +1,7 @@
 //! What a handshake came to: the facts of one that succeeded, the reason of one that failed.
 
 use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved};
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{CommonState, ProtocolVersion};
 
 /// What was agreed on with a client, for the `tls` field of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the facts off a connection whose handshake is done.
-    pub fn of(connection: &ServerConnection) -> Self {
+    /// Reads the facts off a connection whose handshake is done; the name is told apart from it ([`hearing_the_name`]).
+    ///
+    /// [`hearing_the_name`]: super::hearing_the_name
+    pub fn of(connection: &CommonState, sni: Option<String>) -> Self {
         Self {
             version: version(connection.protocol_version()),
             cipher: connection.negotiated_cipher_suite().map_or("unknown", |suite| cipher(suite.suite())),
@@ -32,7 +34,7 @@ impl Facts {
                 Some("X448") => Some("x448"),
                 name => name,
             }),
-            sni: connection.server_name().map(str::to_owned),
+            sni,
             alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }

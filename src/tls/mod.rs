@@ -35,7 +35,7 @@ pub use finding::{ChainFinding, Severity};
 pub use hello::{TooOld, client_hello_version};
 pub use identity::{Checked, Identity, KeyKind};
 pub use name::{InvalidName, Name};
-pub use server::{Alpn, MinVersion, ServerTls, Settings};
+pub use server::{Alpn, MinVersion, ServerTls, Settings, hearing_the_name};
 pub use staple::StapleFault;
 pub use watch::{Change, SETTLING, Source, Watched};
 

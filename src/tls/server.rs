@@ -8,6 +8,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, Resol
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -175,8 +176,23 @@ impl fmt::Debug for ServerTls {
 #[derive(Debug)]
 struct Slot(ArcSwap<Certificates>);
 
+thread_local! {
+    /// The name in the hello for which a certificate was chosen last on this thread, until it is taken.
+    static ASKED_FOR: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs a step of a handshake and tells the name (SNI) in the hello, if one was read in it: at most 253 bytes of ASCII in
+/// lower case. rustls' unbuffered connection knows the name and does not say it; it is heard where the certificate is
+/// chosen, which is within the step and on its thread.
+pub fn hearing_the_name<T>(step: impl FnOnce() -> T) -> (T, Option<String>) {
+    ASKED_FOR.set(None);
+    let outcome = step();
+    (outcome, ASKED_FOR.take())
+}
+
 impl ResolvesServerCert for Slot {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED_FOR.set(hello.server_name().map(str::to_owned));
         let certificates = self.0.load();
         Some(Arc::clone(certificates.choose(hello.server_name(), hello.signature_schemes()).certified()))
     }

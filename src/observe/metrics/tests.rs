@@ -15,7 +15,7 @@ fn login(kind: Kind, reason: Option<&str>) -> Event {
 }
 
 fn tls13() -> TlsFacts {
-    let cipher = "TLS13_AES_128_GCM_SHA256".into();
+    let cipher = "TLS13_AES_128_GCM_SHA256";
     TlsFacts { version: "1.3", cipher, group: None, sni: None, alpn: None, resumed: false }
 }
 
@@ -78,7 +78,7 @@ fn every_metric_of_the_contract_is_there() {
 fn a_login_is_counted_once_by_what_became_of_it() {
     let metrics = Metrics::new();
     let mut ok = login(Kind::AuthOk, None);
-    ok.tls = Some(tls13());
+    ok.tls = Some(Arc::new(tls13()));
     metrics.count(&ok);
     metrics.count(&login(Kind::AuthRefused, Some("tls_required")));
     metrics.count(&login(Kind::AuthError, Some("backend_timeout")));

@@ -311,7 +311,8 @@ impl World {
     fn connect(&self, server: &Arc<ServerConfig>, client: &ClientConfig, name: &str) -> Result<Facts, Box<Failure>> {
         let mut client = self.start(client, name);
         let mut server = ServerConnection::new(Arc::clone(server)).expect("starts");
-        drive(&mut client, &mut server).map(|()| Facts::of(&server))
+        let (outcome, name) = hearing_the_name(|| drive(&mut client, &mut server));
+        outcome.map(|()| Facts::of(&server, name))
     }
 }
 
