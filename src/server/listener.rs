@@ -175,7 +175,7 @@ impl Server {
     fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<Listener>) {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let policy = self.policy.load_full();
-        let Some(place) = self.registry.enter(self.sessions_limit(), self.leave.child_token()) else {
+        let Some(place) = self.registry.enter(self.sessions_limit()) else {
             let from = (client, None);
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;

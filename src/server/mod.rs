@@ -51,8 +51,6 @@ pub struct Server {
     /// Stops the health checks of the policy in force.
     health: Mutex<CancellationToken>,
     tasks: TaskTracker,
-    /// Every session's wish to leave comes from here.
-    leave: CancellationToken,
     draining: AtomicBool,
     /// Where sessions are served.
     workers: Vec<Handle>,
@@ -145,7 +143,6 @@ impl Server {
             reloading: Mutex::default(),
             health: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
-            leave: CancellationToken::new(),
             draining: AtomicBool::new(false),
             workers: workers.runtimes().to_vec(),
             descriptors,
@@ -268,7 +265,6 @@ impl Server {
                     leave.cancel();
                 }
             }
-            self.leave.cancel();
             self.tasks.wait().await;
         };
         tokio::select! {
@@ -279,7 +275,9 @@ impl Server {
         let left = self.registry.len();
         if left > 0 {
             tracing::warn!("{left} sessions were ended without waiting any longer");
-            self.leave.cancel();
+            for leave in self.registry.leaving() {
+                leave.cancel();
+            }
             // Their last events are wanted in the log.
             let _ = tokio::time::timeout(LAST_EVENTS, self.tasks.wait()).await;
         }
