@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 8 | [`cli`] | the commands |
 //! | 7 | [`admin`] | metrics, health and control over HTTP |
-//! | 6 | [`server`] | the process: doors, registry of sessions, reload, drain, sandbox |
+//! | 6 | [`server`] | the process: workers, doors, registry of sessions, reload, drain, sandbox |
 //! | 5 | [`session`] | one connection: handshake → login → relay |
 //! | 4 | [`gate`], [`backend`] | may this happen? · the servers behind: dial, health, what they can do |
 //! | 3 | [`config`], [`store`], [`observe`] | YAML → policy · counters and marks · events → log and metrics |
@@ -16,7 +16,7 @@
 //! | 1 | [`proto`] | the mail protocols, sans-IO |
 //!
 //! # The life of a connection
-//! `server/listener.rs` accepts → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
+//! `server/listener.rs` accepts, on the worker that will serve it → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
 //! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, dial, the back half logs in, one
 //! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
 

@@ -6,7 +6,7 @@ use super::{FAILED, FINE, REFUSED, say};
 use crate::config::Finding;
 use crate::policy::Policy;
 use crate::server::privileges::{self, Identity};
-use crate::server::{self, Bound};
+use crate::server::{self, Bound, Workers};
 
 /// Runs the gateway until it is told to end.
 pub(super) fn run(arguments: SourceArguments) -> u8 {
@@ -35,7 +35,8 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
         return REFUSED;
     }
     let descriptors = privileges::raise_descriptors();
-    let bound = match server::bind::bind(&policy) {
+    let workers = workers(&policy);
+    let bound = match server::bind::bind(&policy, workers) {
         Ok(bound) => bound,
         Err(errors) => {
             for error in errors {
@@ -44,7 +45,7 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
             return FAILED;
         }
     };
-    match begin(policy, warnings, bound, identity.as_ref(), descriptors, arguments) {
+    match begin(policy, warnings, (bound, workers), identity.as_ref(), descriptors, arguments) {
         Ok(()) => FINE,
         Err(error) => {
             say(format_args!("{error:#}"));
@@ -57,12 +58,11 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
 fn begin(
     policy: Policy,
     told: Vec<Finding>,
-    bound: Bound,
+    (bound, workers): (Bound, usize),
     identity: Option<&Identity>,
     descriptors: u64,
     arguments: SourceArguments,
 ) -> anyhow::Result<()> {
-    let workers = workers(&policy);
     let sandbox = server::confine(&policy, identity)?;
     let (observe, guard) = crate::observe::init(&policy.log).map_err(|error| match &policy.log.auth_log {
         Some(path) => anyhow::anyhow!("log.auth_log {}: {error}", path.display()),
@@ -77,14 +77,14 @@ fn begin(
             file.display()
         );
     }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(workers).enable_all().build()?;
+    let (runtime, workers) = (server::runtime()?, Workers::start(workers)?);
     let reach = sandbox.reach();
     let source = Box::new(move || arguments.load(reach.clone()));
     let serving = Serving { policy, told, bound, observe, descriptors, source };
     runtime.spawn(sandbox.watch());
-    let result = runtime.block_on(serving.until_told_to_end(|| ()));
+    let result = runtime.block_on(serving.until_told_to_end(&workers, || ()));
     // Sessions that would not end do not keep the process; the log is written to its end.
+    workers.end();
     runtime.shutdown_background();
     drop(guard);
     result

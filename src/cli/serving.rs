@@ -4,7 +4,7 @@ use crate::admin;
 use crate::config::Finding;
 use crate::observe::Observe;
 use crate::policy::Policy;
-use crate::server::{Bound, Keeper, Server, Source};
+use crate::server::{Bound, Keeper, Server, Source, Workers};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,9 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Serves until SIGTERM, SIGINT or a drain over the admin socket, and then until the sessions have ended.
-    pub(super) async fn until_told_to_end(self, when_ready: impl FnOnce()) -> anyhow::Result<()> {
+    /// Serves until SIGTERM, SIGINT or a drain over the admin socket, and then until the sessions have ended. Is an error when
+    /// a worker has ended by a fault of ours: a new process serves better than one that limps.
+    pub(super) async fn until_told_to_end(self, workers: &Workers, when_ready: impl FnOnce()) -> anyhow::Result<()> {
         let Self { policy, told, mut bound, observe, descriptors, source } = self;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -36,7 +37,7 @@ impl Serving {
             move || Keeper::open_after(&policy, observe, &told).map(|keeper| (keeper, policy))
         })
         .await??;
-        let server = Server::start(policy, bound, keeper, observe, source, descriptors).await?;
+        let server = Server::start(policy, bound, keeper, observe, source, descriptors, workers).await?;
         let drain = CancellationToken::new();
         if let Some(socket) = admin_socket {
             admin::serve_address(Arc::clone(&server), socket, drain.clone())?;
@@ -61,13 +62,19 @@ impl Serving {
                 }
             }
         });
+        let hurry = CancellationToken::new();
+        let mut ended = Ok(());
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = drain.cancelled() => {}
+            () = workers.failed() => {
+                tracing::error!("a worker thread has ended by a fault of the program, and its sessions with it: ending");
+                ended = Err(anyhow::anyhow!("a worker thread has ended by a fault of the program"));
+                hurry.cancel();
+            }
         }
         notify(&[sd_notify::NotifyState::Stopping]);
-        let hurry = CancellationToken::new();
         let second = hurry.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -81,7 +88,7 @@ impl Serving {
         if let Some(socket) = control {
             socket.close().await;
         }
-        Ok(())
+        ended
     }
 }
 

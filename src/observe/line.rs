@@ -2,9 +2,10 @@
 
 use super::event::{Event, safe};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tracing::Level;
@@ -37,29 +38,30 @@ impl Style {
         }
     }
 
-    /// The event as a line, its line end included.
-    pub(super) fn event(self, at: SystemTime, event: &Event) -> Vec<u8> {
+    /// Adds the event as a line, its line end included.
+    pub(super) fn event(self, out: &mut Vec<u8>, at: SystemTime, event: &Event) {
         match self {
-            Style::Json => json(at, event.event.level(), event),
+            Style::Json => json(out, at, event.event.level(), event),
             Style::Text { color } => {
                 let mut text = String::with_capacity(160);
                 begin(&mut text, color, at, event.event.level(), event.event.as_str());
                 columns(&mut text, event);
-                end(text)
+                end(out, &text);
             }
         }
     }
 
-    /// A message of the program about itself as a line.
+    /// Adds a message of the program about itself as a line.
     pub(super) fn message(
         self,
+        out: &mut Vec<u8>,
         at: SystemTime,
         level: Level,
         message: &str,
         fields: &[(&'static str, String)],
-    ) -> Vec<u8> {
+    ) {
         match self {
-            Style::Json => json(at, level, &Message { message, fields }),
+            Style::Json => json(out, at, level, &Message { message, fields }),
             Style::Text { color } => {
                 let mut text = String::with_capacity(120);
                 begin(&mut text, color, at, level, &level.as_str().to_ascii_lowercase());
@@ -67,7 +69,7 @@ impl Style {
                 for (name, value) in fields {
                     let _ = write!(text, " {name}={}", safe(value, MAX_MESSAGE));
                 }
-                end(text)
+                end(out, &text);
             }
         }
     }
@@ -76,24 +78,33 @@ impl Style {
 /// The longest message or value of a message's field.
 const MAX_MESSAGE: usize = 4096;
 
-/// One object: `time` and `level`, then what is said.
-fn json(at: SystemTime, level: Level, body: &impl Serialize) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    struct Line<'a, T> {
-        time: String,
-        level: &'a str,
-        #[serde(flatten)]
-        body: &'a T,
-    }
-    let level = level.as_str().to_ascii_lowercase();
-    let line = Line { time: rfc3339(at), level: &level, body };
-    let mut bytes = Vec::with_capacity(320);
+/// One object: `time` and `level`, then what is said, which is an object that is not empty.
+fn json(out: &mut Vec<u8>, at: SystemTime, level: Level, body: &impl Serialize) {
+    let begin = out.len();
+    out.extend_from_slice(b"{\"time\":\"");
+    rfc3339(out, at);
+    out.extend_from_slice(b"\",\"level\":\"");
+    out.extend_from_slice(lower_case(level).as_bytes());
+    out.push(b'"');
+    let seam = out.len();
     // Writing plain data with string keys into memory cannot fail; an empty line would be the trace if it did.
-    if serde_json::to_writer(&mut bytes, &line).is_err() {
-        bytes.clear();
+    if serde_json::to_writer(&mut *out, body).is_err() {
+        out.truncate(begin);
+    } else if let Some(brace) = out.get_mut(seam) {
+        // Its fields go on with ours.
+        *brace = b',';
     }
-    bytes.push(b'\n');
-    bytes
+    out.push(b'\n');
+}
+
+fn lower_case(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
 }
 
 struct Message<'a> {
@@ -116,10 +127,24 @@ impl Serialize for Message<'_> {
     }
 }
 
-/// `2027-03-01T09:00:00.123Z`.
-pub(super) fn rfc3339(at: SystemTime) -> String {
-    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    OffsetDateTime::from(at).format(&format).unwrap_or_default()
+/// Adds `2027-03-01T09:00:00.123Z`.
+fn rfc3339(out: &mut Vec<u8>, at: SystemTime) {
+    thread_local! {
+        /// The second that was written last, as a number and as text: the lines of a second share it.
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].");
+            *text = OffsetDateTime::from(at).format(&format).unwrap_or_default();
+            *second = since.as_secs();
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+    let millis = since.subsec_millis();
+    out.extend([100, 10, 1].map(|unit| b"0123456789"[(millis / unit % 10) as usize]));
+    out.push(b'Z');
 }
 
 /// Time and what it is about, in columns: `09:00:00.123 auth.failed        `.
@@ -206,10 +231,9 @@ fn columns(text: &mut String, event: &Event) {
     }
 }
 
-fn end(mut text: String) -> Vec<u8> {
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text.into_bytes()
+fn end(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.trim_end().as_bytes());
+    out.push(b'\n');
 }
 
 #[cfg(test)]
@@ -236,9 +260,36 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_millis(1_803_891_600_007)
     }
 
+    fn written(style: Style, event: &Event) -> String {
+        let mut line = Vec::new();
+        style.event(&mut line, at(), event);
+        String::from_utf8(line).expect("UTF-8")
+    }
+
+    fn message(style: Style, words: &str, fields: &[(&'static str, String)]) -> String {
+        let mut line = Vec::new();
+        style.message(&mut line, at(), Level::INFO, words, fields);
+        String::from_utf8(line).expect("UTF-8")
+    }
+
+    #[test]
+    fn the_time_is_that_of_each_line() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_803_891_600_007, "2027-03-01T09:00:00.007Z"),
+            (1_803_891_600_999, "2027-03-01T09:00:00.999Z"),
+            (1_803_891_601_020, "2027-03-01T09:00:01.020Z"),
+            (1_803_891_600_007, "2027-03-01T09:00:00.007Z"),
+        ] {
+            let mut text = Vec::new();
+            rfc3339(&mut text, UNIX_EPOCH + Duration::from_millis(millis));
+            assert_eq!(String::from_utf8_lossy(&text), expected);
+        }
+    }
+
     #[test]
     fn an_object_begins_with_time_and_level() {
-        let line = String::from_utf8(Style::Json.event(at(), &failed("alice"))).expect("UTF-8");
+        let line = written(Style::Json, &failed("alice"));
         assert!(
             line.starts_with(r#"{"time":"2027-03-01T09:00:00.007Z","level":"warn","event":"auth.failed","session":"#),
             "{line}"
@@ -248,16 +299,16 @@ mod tests {
 
     #[test]
     fn a_person_reads_who_where_from_and_why() {
-        let line = String::from_utf8(Style::Text { color: false }.event(at(), &failed("alice"))).expect("UTF-8");
+        let line = written(Style::Text { color: false }, &failed("alice"));
         assert_eq!(
             line,
             "09:00:00.007 auth.failed         imaps       192.0.2.7       alice            bad_credentials, PLAIN, no TLS, 45ms\n"
         );
         let mut event = failed("alice");
         event.proxy_ip = Some([10, 0, 0, 9].into());
-        let line = String::from_utf8(Style::Text { color: false }.event(at(), &event)).expect("UTF-8");
+        let line = written(Style::Text { color: false }, &event);
         assert!(line.contains(" alice            bad_credentials, via 10.0.0.9, PLAIN,"), "{line}");
-        let line = String::from_utf8(Style::Text { color: true }.event(at(), &failed("alice"))).expect("UTF-8");
+        let line = written(Style::Text { color: true }, &failed("alice"));
         assert!(line.contains("\x1b[33mauth.failed"), "{line}");
     }
 
@@ -266,7 +317,7 @@ mod tests {
         for (from, shown) in [("joe@example.net", "from <joe@example.net>"), ("<>", "from <>")] {
             let mut event = Event::new(Kind::MessageAccepted);
             event.from = Some(from.into());
-            let line = String::from_utf8(Style::Text { color: false }.event(at(), &event)).expect("UTF-8");
+            let line = written(Style::Text { color: false }, &event);
             assert!(line.trim_end().ends_with(&format!(" {shown}")), "{line}");
         }
     }
@@ -274,24 +325,24 @@ mod tests {
     #[test]
     fn a_message_keeps_its_fields_and_none_overwrites_time_or_level() {
         let fields = [("address", "[::]:993".to_owned()), ("level", "x".to_owned()), ("address", "y".to_owned())];
-        let line = Style::Json.message(at(), Level::INFO, "listening", &fields);
+        let line = message(Style::Json, "listening", &fields);
         let expected =
             r#"{"time":"2027-03-01T09:00:00.007Z","level":"info","message":"listening","address":"[::]:993"}"#;
-        assert_eq!(String::from_utf8(line).expect("UTF-8"), format!("{expected}\n"));
+        assert_eq!(line, format!("{expected}\n"));
     }
 
     proptest! {
         #[test]
         fn one_event_is_one_line_whatever_a_name_holds(name in any::<String>()) {
             for style in [Style::Json, Style::Text { color: false }] {
-                let line = String::from_utf8(style.event(at(), &failed(&name))).expect("UTF-8");
+                let line = written(style, &failed(&name));
                 prop_assert_eq!(line.chars().filter(|c| c.is_control()).count(), 1);
                 prop_assert!(line.ends_with('\n'));
-                let message = String::from_utf8(style.message(at(), Level::INFO, &name, &[("x", name.clone())])).expect("UTF-8");
+                let message = message(style, &name, &[("x", name.clone())]);
                 prop_assert_eq!(message.chars().filter(|c| c.is_control()).count(), 1);
             }
-            let line = Style::Json.event(at(), &failed(&name));
-            let value: serde_json::Value = serde_json::from_slice(&line).expect("valid JSON");
+            let line = written(Style::Json, &failed(&name));
+            let value: serde_json::Value = serde_json::from_str(&line).expect("valid JSON");
             prop_assert_eq!(&value["event"], "auth.failed");
             prop_assert!(value["user"].as_str().is_some_and(|user| user.len() <= 255));
         }

@@ -8,6 +8,7 @@ mod diagnostics;
 pub mod event;
 mod line;
 pub mod metrics;
+mod queue;
 mod tally;
 mod writer;
 
@@ -17,15 +18,16 @@ pub use line::Style;
 pub use metrics::{ListenerMetrics, Metrics};
 
 use crate::policy::Log;
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 use tally::Tally;
 use tokio::sync::broadcast;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
-use writer::{Attendant, AuthLog, Job, Writer};
+use writer::{Attendant, AuthLog, Writer};
 
 /// How many events a subscriber may be behind before it loses the oldest.
 const SUBSCRIBER_QUEUE: usize = 4096;
@@ -38,7 +40,8 @@ pub struct Observe {
     recorder: Arc<Recorder>,
     writer: Writer,
     has_auth_log: bool,
-    subscribers: broadcast::Sender<Event>,
+    /// There once somebody has subscribed: a queue of events is large.
+    subscribers: OnceLock<broadcast::Sender<Event>>,
 }
 
 /// What the writer's thread needs too.
@@ -95,34 +98,31 @@ impl Observe {
         });
         let has_auth_log = auth.is_some();
         let writer = Writer::start(sink, auth, Attention(Arc::clone(&recorder)))?;
-        let subscribers = broadcast::Sender::new(SUBSCRIBER_QUEUE);
-        Ok(Arc::new(Self { metrics, recorder, writer, has_auth_log, subscribers }))
+        Ok(Arc::new(Self { metrics, recorder, writer, has_auth_log, subscribers: OnceLock::new() }))
     }
 
     /// Records an event: metrics, log, auth log, subscribers. Never waits.
     pub fn record(&self, event: &Event) {
         self.metrics.count(event);
-        if self.subscribers.receiver_count() > 0 {
+        if let Some(subscribers) = self.subscribers.get().filter(|subscribers| subscribers.receiver_count() > 0) {
             // Nobody listening any more is no fault.
-            let _ = self.subscribers.send(event.clone());
+            let _ = subscribers.send(event.clone());
         }
-        if self.recorder.tally.admits(event, Instant::now()) {
-            let job = self.recorder.lines(event, self.has_auth_log);
-            self.write(job);
+        if Tally::is_never_summed(event) || self.recorder.tally.admits(event, Instant::now()) {
+            self.write(|log, auth| self.recorder.lines(event, self.has_auth_log, log, auth));
         }
     }
 
     /// Writes a message of the program about itself. `tracing` macros end here once [`init`] was called.
     pub fn message(&self, level: Level, message: &str, fields: &[(&'static str, String)]) {
         if self.shows(level) {
-            let line = self.recorder.style.message(SystemTime::now(), level, message, fields);
-            self.write(Some(Job::Lines { log: Some(line), auth: None }));
+            self.write(|log, _| self.recorder.style.message(log, SystemTime::now(), level, message, fields));
         }
     }
 
     /// Receives every event from now on: the demo's live view, and tests, which need not sleep.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.subscribers.subscribe()
+        self.subscribers.get_or_init(|| broadcast::Sender::new(SUBSCRIBER_QUEUE)).subscribe()
     }
 
     /// The metrics, for what is not an event, and to be shown.
@@ -164,12 +164,20 @@ impl Observe {
         self.writer.flush(PATIENCE);
     }
 
-    fn write(&self, job: Option<Job>) {
-        if let Some(job) = job
-            && !self.writer.hand_over(job)
-        {
-            self.recorder.dropped.inc();
+    /// Hands over what `fill` puts into the buffers for the log and the auth log.
+    fn write(&self, fill: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
+        thread_local! {
+            static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::default();
         }
+        BUFFERS.with_borrow_mut(|(log, auth)| {
+            log.clear();
+            auth.clear();
+            fill(log, auth);
+            let is_empty = log.is_empty() && auth.is_empty();
+            if !is_empty && !self.writer.hand_over(log, auth) {
+                self.recorder.dropped.inc();
+            }
+        });
     }
 }
 
@@ -178,27 +186,39 @@ impl Recorder {
         rank(level) <= self.level.load(Ordering::Relaxed)
     }
 
-    /// The event's lines, if it has any.
-    fn lines(&self, event: &Event, has_auth_log: bool) -> Option<Job> {
-        let now = SystemTime::now();
-        let log = self.shows(event.event.level()).then(|| self.style.event(now, event));
-        let auth = (has_auth_log && event.event.is_auth()).then(|| match (&log, self.style) {
-            (Some(line), Style::Json) => line.clone(),
-            _ => Style::Json.event(now, event),
-        });
-        (log.is_some() || auth.is_some()).then_some(Job::Lines { log, auth })
+    /// Adds the event's lines, if it has any.
+    fn lines(&self, event: &Event, has_auth_log: bool, log: &mut Vec<u8>, auth: &mut Vec<u8>) {
+        let (now, begin) = (SystemTime::now(), log.len());
+        let is_shown = self.shows(event.event.level());
+        if is_shown {
+            self.style.event(log, now, event);
+        }
+        if has_auth_log && event.event.is_auth() {
+            if is_shown && self.style == Style::Json {
+                auth.extend_from_slice(&log[begin..]);
+            } else {
+                Style::Json.event(auth, now, event);
+            }
+        }
+    }
+
+    /// Adds the lines of events that are none about a login.
+    fn sums(&self, events: &[Event], log: &mut Vec<u8>) {
+        for event in events {
+            self.lines(event, false, log, &mut Vec::new());
+        }
     }
 }
 
 struct Attention(Arc<Recorder>);
 
 impl Attendant for Attention {
-    fn due(&mut self) -> Vec<Job> {
-        self.0.tally.sums(Instant::now()).iter().filter_map(|event| self.0.lines(event, false)).collect()
+    fn due(&mut self, log: &mut Vec<u8>) {
+        self.0.sums(&self.0.tally.sums(Instant::now()), log);
     }
 
-    fn last(&mut self) -> Vec<Job> {
-        self.0.tally.rest().iter().filter_map(|event| self.0.lines(event, false)).collect()
+    fn last(&mut self, log: &mut Vec<u8>) {
+        self.0.sums(&self.0.tally.rest(), log);
     }
 
     fn lost(&mut self, lines: u64) {

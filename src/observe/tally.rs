@@ -22,9 +22,14 @@ struct Second {
 }
 
 impl Tally {
+    /// Whether the event has a line of its own whatever happens.
+    pub(super) fn is_never_summed(event: &Event) -> bool {
+        !matches!(event.event, Kind::ConnectionRefused | Kind::TlsFailed) || event.count.is_some()
+    }
+
     /// Whether the event is to have a line of its own. Otherwise it is part of a sum that [`Tally::sums`] hands out.
     pub(super) fn admits(&self, event: &Event, now: Instant) -> bool {
-        if !matches!(event.event, Kind::ConnectionRefused | Kind::TlsFailed) || event.count.is_some() {
+        if Self::is_never_summed(event) {
             return true;
         }
         let reason = event.reason.clone().unwrap_or_default();

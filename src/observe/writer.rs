@@ -1,39 +1,32 @@
 //! The thread that writes lines, so that a full disk or a stopped terminal never holds up a session.
 
+use super::queue::{Call, Lines, Queue};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Lines that wait for the thread; what comes while it is full is dropped and counted. At some 400 bytes a line this is 6 MiB.
-const QUEUE: usize = 16_384;
 /// How often the thread looks up when nothing comes: the longest that a flood's sum waits.
 const TICK: Duration = Duration::from_millis(500);
-
-/// What the thread is handed.
-pub(super) enum Job {
-    /// Whole lines for the log and the auth log.
-    Lines { log: Option<Vec<u8>>, auth: Option<Vec<u8>> },
-    /// Everything before it is to be written; then the sender is told.
-    Flush(SyncSender<()>),
-}
+/// How long it rests after it has written, so that lines which come one after the other share a write. The first after a
+/// silence is written at once.
+const REST: Duration = Duration::from_millis(5);
 
 /// The sending side.
 pub(super) struct Writer {
-    queue: SyncSender<Job>,
+    queue: Arc<Queue>,
     reopen: Arc<AtomicBool>,
 }
 
 /// What the thread asks of its owner between lines.
 pub(super) trait Attendant: Send {
-    /// Called at least twice a second: lines that are due without an event.
-    fn due(&mut self) -> Vec<Job>;
-    /// Lines that are not to be lost when everything else is written.
-    fn last(&mut self) -> Vec<Job>;
+    /// Called at least twice a second: adds lines to the log that are due without an event.
+    fn due(&mut self, log: &mut Vec<u8>);
+    /// Adds the lines that are not to be lost when everything else is written.
+    fn last(&mut self, log: &mut Vec<u8>);
     /// So many lines were lost for a fault of the file.
     fn lost(&mut self, lines: u64);
 }
@@ -45,19 +38,23 @@ impl Writer {
         auth: Option<AuthLog>,
         attendant: impl Attendant + 'static,
     ) -> io::Result<Self> {
-        let (queue, jobs) = sync_channel(QUEUE);
-        let reopen = Arc::new(AtomicBool::new(false));
-        let thread = Thread { sink: Sink::new(sink), auth, auth_fails: false, attendant, reopen: Arc::clone(&reopen) };
-        std::thread::Builder::new().name("log".into()).spawn(move || thread.run(&jobs))?;
+        let (queue, reopen) = (Arc::<Queue>::default(), Arc::new(AtomicBool::new(false)));
+        let thread = Thread {
+            sink: Sink::new(sink),
+            auth,
+            auth_fails: false,
+            attendant,
+            queue: Arc::clone(&queue),
+            reopen: Arc::clone(&reopen),
+        };
+        std::thread::Builder::new().name("log".into()).spawn(move || thread.run())?;
         Ok(Self { queue, reopen })
     }
 
-    /// Hands over a job without waiting. `false`: the queue was full and the job is lost.
-    pub(super) fn hand_over(&self, job: Job) -> bool {
-        match self.queue.try_send(job) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+    /// Hands over whole lines for the log and the auth log, either of which may be empty, without waiting. `false`: too many
+    /// are waiting and these are lost.
+    pub(super) fn hand_over(&self, log: &[u8], auth: &[u8]) -> bool {
+        self.queue.put(log, auth)
     }
 
     /// Has the auth log opened anew before its next line: what stands under its name then is written to.
@@ -67,17 +64,13 @@ impl Writer {
 
     /// Waits until all that was handed over is written, at most `patience`.
     pub(super) fn flush(&self, patience: Duration) -> bool {
-        let (done, written) = sync_channel(1);
-        let deadline = std::time::Instant::now() + patience;
-        let mut job = Job::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(job) {
-            if std::time::Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::yield_now();
-            job = back;
-        }
-        written.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())).is_ok()
+        self.queue.flush(patience)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -100,18 +93,53 @@ struct Sink<W> {
     torn: bool,
 }
 
+/// What became of lines that were not all written.
+struct Lost {
+    lines: u64,
+    error: io::Error,
+}
+
 impl<W: Write> Sink<W> {
     fn new(inner: W) -> Self {
         Self { inner, torn: false }
     }
 
-    fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.inner.write_all(b"\n")?;
+    /// Writes whole lines, as many at a time as are taken. One that cannot be written is lost; the next is tried all the same.
+    fn lines(&mut self, mut lines: &[u8]) -> Result<(), Lost> {
+        let mut lost: Option<Lost> = None;
+        while !lines.is_empty() {
+            let (written, result) = self.write(lines);
+            lines = &lines[written..];
+            if let Err(error) = result {
+                let rest = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1);
+                lines = &lines[rest..];
+                lost = Some(Lost { lines: lost.map_or(0, |lost| lost.lines) + 1, error });
+            }
         }
-        let written = self.inner.write_all(line);
-        self.torn = written.is_err();
-        written
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// Writes what is taken, and says how much of `lines` that was.
+    fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        if self.torn
+            && let Err(error) = self.inner.write_all(b"\n")
+        {
+            return (0, Err(error));
+        }
+        let mut written = 0;
+        let result = loop {
+            if written == lines.len() {
+                break Ok(());
+            }
+            match self.inner.write(&lines[written..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.torn = written > 0 && lines[written - 1] != b'\n';
+        (written, result)
     }
 }
 
@@ -121,81 +149,58 @@ struct Thread<A> {
     /// Whether the last line for the auth log was lost, which has been told then.
     auth_fails: bool,
     attendant: A,
+    queue: Arc<Queue>,
     reopen: Arc<AtomicBool>,
 }
 
 impl<A: Attendant> Thread<A> {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        let mut last_look = std::time::Instant::now();
+    fn run(mut self) {
+        let (mut last_look, mut empty) = (Instant::now(), Lines::default());
         loop {
-            match jobs.recv_timeout(TICK) {
-                Ok(job) => {
-                    self.perform(job);
-                    // The lines that have gathered meanwhile share one flush.
-                    for job in jobs.try_iter().take(256) {
-                        self.perform(job);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            let Call { mut lines, taken, flush, is_last } = self.queue.next(empty, TICK);
+            if flush.is_some() || is_last {
+                self.attendant.last(&mut lines.log);
+            } else if last_look.elapsed() >= TICK {
+                self.attendant.due(&mut lines.log);
+                last_look = Instant::now();
             }
-            if last_look.elapsed() >= TICK {
-                self.attend();
-                last_look = std::time::Instant::now();
+            self.perform(&lines);
+            empty = self.queue.done(taken, lines);
+            if let Some(flush) = flush {
+                self.queue.flushed(flush);
             }
-            // A sink that cannot be flushed cannot be written to either, and that is counted.
-            let _ = self.sink.inner.flush();
+            if is_last {
+                return;
+            }
+            if taken > 0 {
+                self.queue.rest(REST);
+            }
         }
-        self.say_the_rest();
     }
 
-    fn say_the_rest(&mut self) {
-        for job in self.attendant.last() {
-            self.perform(job);
+    fn perform(&mut self, lines: &Lines) {
+        if self.reopen.swap(false, Ordering::AcqRel) {
+            self.reopen_auth();
         }
+        if let Err(lost) = self.sink.lines(&lines.log) {
+            self.attendant.lost(lost.lines);
+        }
+        // A sink that cannot be flushed cannot be written to either, and that is counted.
         let _ = self.sink.inner.flush();
-    }
-
-    fn attend(&mut self) {
-        if self.reopen.swap(false, Ordering::AcqRel) {
-            self.reopen_auth();
-        }
-        for job in self.attendant.due() {
-            self.perform(job);
-        }
-    }
-
-    fn perform(&mut self, job: Job) {
-        if self.reopen.swap(false, Ordering::AcqRel) {
-            self.reopen_auth();
-        }
-        match job {
-            Job::Lines { log, auth } => {
-                if log.is_some_and(|line| self.sink.line(&line).is_err()) {
-                    self.attendant.lost(1);
-                }
-                if let Some(line) = auth {
-                    self.write_auth(&line);
-                }
-            }
-            Job::Flush(done) => {
-                self.say_the_rest();
-                let _ = done.try_send(());
-            }
-        }
+        self.write_auth(&lines.auth);
     }
 
     /// A file that takes no lines is told once, in the log; the logins themselves go on.
-    fn write_auth(&mut self, line: &[u8]) {
-        let Some(auth) = &mut self.auth else { return };
-        match auth.file.line(line) {
+    fn write_auth(&mut self, lines: &[u8]) {
+        let Some(auth) = self.auth.as_mut().filter(|_| !lines.is_empty()) else { return };
+        match auth.file.lines(lines) {
             Ok(()) => {
                 if std::mem::take(&mut self.auth_fails) {
                     tracing::info!(path = %auth.path.display(), "the auth log is written again");
                 }
             }
-            Err(error) => {
-                self.attendant.lost(1);
+            Err(Lost { lines, error }) => {
+                self.attendant.lost(lines);
                 if !std::mem::replace(&mut self.auth_fails, true) {
                     tracing::error!(path = %auth.path.display(), %error, "the auth log cannot be written: its lines are lost until it can");
                 }
@@ -212,6 +217,55 @@ impl<A: Attendant> Thread<A> {
                     tracing::error!(path = %auth.path.display(), %error, "the auth log cannot be opened anew; the old file goes on");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for so many bytes, where so many more writes fail before there is room again.
+    struct Full {
+        written: Vec<u8>,
+        room: usize,
+        failures: usize,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                if self.failures > 0 {
+                    self.failures -= 1;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.room = usize::MAX;
+            }
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            self.written.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_line_begins_behind_half_of_another_and_what_is_lost_is_counted() {
+        for (room, failures, expected, lost) in [
+            (0, 0, "one\ntwo\nthree\n", 0),
+            (0, 1, "two\nthree\n", 1),
+            (4, 1, "one\nthree\n", 1),
+            (6, 1, "one\ntw\nthree\n", 1),
+            (6, 2, "one\ntw", 2),
+            (14, 1, "one\ntwo\nthree\n", 0),
+        ] {
+            let mut sink = Sink::new(Full { written: Vec::new(), room, failures });
+            let outcome = sink.lines(b"one\ntwo\nthree\n");
+            assert_eq!(String::from_utf8_lossy(&sink.inner.written), expected, "{room} {failures}");
+            assert_eq!(outcome.err().map_or(0, |lost| lost.lines), lost, "{room} {failures}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Sockets, before privileges are dropped.
+//! Sockets, before privileges are dropped: at each address one for each worker, which the kernel spreads connections over.
 
 use crate::policy::{Listener, Policy};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -16,24 +16,24 @@ const KEEPALIVE: TcpKeepalive =
 /// Sockets that listen, each with the listener it belongs to.
 #[derive(Debug, Default)]
 pub struct Bound {
-    /// One for each address.
-    pub sockets: Vec<BoundSocket>,
+    /// What listens at each address.
+    pub addresses: Vec<BoundAddress>,
     /// The admin address, if there is one.
     pub admin: Option<TcpListener>,
     /// What the operator should know, once there is a log.
     pub notes: Vec<String>,
 }
 
-/// A socket that listens.
+/// An address that is listened on.
 #[derive(Debug)]
-pub struct BoundSocket {
+pub struct BoundAddress {
     /// What it is for.
     pub listener: Arc<Listener>,
-    /// The address as it is configured. The socket's own may differ: port 0 is another one when it is bound, and `[::]`
+    /// The address as it is configured. The sockets' own may differ: port 0 is another one when it is bound, and `[::]`
     /// may have become 0.0.0.0.
     pub configured: SocketAddr,
-    /// The socket.
-    pub socket: TcpListener,
+    /// The sockets, one for each worker.
+    pub sockets: Vec<TcpListener>,
 }
 
 /// An address that cannot be listened on.
@@ -59,19 +59,19 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Binds every address of the policy.
+/// Binds every address of the policy, with a socket for each of so many workers.
 ///
 /// # Errors
 /// All addresses that cannot be bound, at once.
-pub fn bind(policy: &Policy) -> Result<Bound, Vec<BindError>> {
+pub fn bind(policy: &Policy, workers: usize) -> Result<Bound, Vec<BindError>> {
     let mut bound = Bound::default();
     let mut errors = Vec::new();
     for listener in &policy.listeners {
         for &configured in &listener.addresses {
-            match listen(configured) {
-                Ok((socket, note)) => {
+            match listen_for(configured, workers) {
+                Ok((sockets, note)) => {
                     bound.notes.extend(note);
-                    bound.sockets.push(BoundSocket { listener: Arc::clone(listener), configured, socket });
+                    bound.addresses.push(BoundAddress { listener: Arc::clone(listener), configured, sockets });
                 }
                 Err(error) => errors.push(BindError { listener: listener.name.clone(), address: configured, error }),
             }
@@ -86,16 +86,37 @@ pub fn bind(policy: &Policy) -> Result<Bound, Vec<BindError>> {
     if errors.is_empty() { Ok(bound) } else { Err(errors) }
 }
 
+/// Listens on one address with a socket for each of so many workers. Whoever else is there, another gatepost too, is found.
+///
+/// SO_REUSEPORT lets everything of the same user in, so the first socket is bound and listens without it: that is refused
+/// where anybody is. Only then does it let in its own kind.
+///
+/// # Errors
+/// The system's.
+pub fn listen_for(address: SocketAddr, workers: usize) -> io::Result<(Vec<TcpListener>, Option<String>)> {
+    let (first, note) = listen(address)?;
+    let mut sockets = vec![first];
+    if workers > 1 {
+        // Port 0 is another one by now, and `[::]` may be 0.0.0.0.
+        let address = sockets[0].local_addr()?;
+        SockRef::from(&sockets[0]).set_reuse_port(true)?;
+        for _ in 1..workers {
+            sockets.push(listen_as(address, Sharing::WithOurOwn)?);
+        }
+    }
+    Ok((sockets, note))
+}
+
 /// Listens on one address. `[::]` takes IPv4 too; on a host without IPv6 it becomes 0.0.0.0, and the note says so.
 ///
 /// # Errors
 /// The system's.
 pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, Option<String>)> {
-    match listen_as(address) {
+    match listen_as(address, Sharing::WithNobody) {
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && is_without_ipv6(&error) => {
             let instead = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
             let note = format!("this host has no IPv6: listening on {instead} instead of {address}");
-            Ok((listen_as(instead)?, Some(note)))
+            Ok((listen_as(instead, Sharing::WithNobody)?, Some(note)))
         }
         result => Ok((result?, None)),
     }
@@ -109,13 +130,23 @@ fn is_without_ipv6(error: &io::Error) -> bool {
         .is_some_and(|errno| matches!(errno, Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
 }
 
-fn listen_as(address: SocketAddr) -> io::Result<TcpListener> {
+/// Whom an address is shared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    WithNobody,
+    WithOurOwn,
+}
+
+fn listen_as(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     // A restart must not wait for the connections of the last run to be forgotten.
     socket.set_reuse_address(true)?;
+    if sharing == Sharing::WithOurOwn {
+        socket.set_reuse_port(true)?;
+    }
     // Both are inherited by what is accepted, which saves two calls a session.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
@@ -133,6 +164,34 @@ mod tests {
         let (socket, _) = listen("[::]:0".parse().expect("an address")).expect("a free port");
         let port = socket.local_addr().expect("bound").port();
         std::net::TcpStream::connect(("127.0.0.1", port)).expect("IPv4 gets in");
+    }
+
+    #[test]
+    fn who_comes_second_is_refused_however_many_sockets_either_has() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            for (ours, theirs) in [(1, 1), (1, 3), (3, 1), (3, 3)] {
+                let (taken, _) = listen_for(address.parse().expect("an address"), ours).expect("a free port");
+                assert_eq!(taken.len(), ours);
+                let here = taken[0].local_addr().expect("bound");
+                assert!(taken.iter().all(|socket| socket.local_addr().is_ok_and(|address| address == here)));
+                let error = listen_for(here, theirs).expect_err("it is taken");
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address} {ours} {theirs}");
+                let ipv4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), here.port());
+                assert!(listen_for(ipv4, theirs).is_err(), "{address} takes IPv4 too");
+            }
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_over_the_sockets() {
+        let (sockets, _) = listen_for("[::]:0".parse().expect("an address"), 2).expect("a free port");
+        let port = sockets[0].local_addr().expect("bound").port();
+        let clients = (0..100).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens"));
+        let clients: Vec<_> = clients.collect();
+        let queued = |socket: &TcpListener| std::iter::from_fn(|| socket.accept().ok()).count();
+        let queued: Vec<_> = sockets.iter().map(queued).collect();
+        assert_eq!(queued.iter().sum::<usize>(), clients.len());
+        assert!(queued.iter().all(|queued| *queued > 0), "{queued:?}");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Doors: sockets that accept, and pause when descriptors run out.
 
-use super::bind::BoundSocket;
+use super::bind::BoundAddress;
 use super::{Bound, ListenerStatus, Server};
 use crate::policy::Listener;
 use crate::proto::Refusal;
 use crate::session::{self, Session};
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,10 @@ const REST: Duration = Duration::from_millis(200);
 /// So many in a row that were not accepted, for whatever reason, are followed by a rest.
 const IN_VAIN: u32 = 100;
 
-/// One listening socket.
+/// So many are accepted at a stretch before the sessions that are there get their turn.
+const AT_A_STRETCH: u32 = 32;
+
+/// The sockets that listen at one address.
 pub(super) struct Door {
     pub(super) address: SocketAddr,
     /// The address as it is configured, by which a reload knows it again.
@@ -30,15 +35,18 @@ pub(super) struct Door {
     /// What it is for; a reload puts another in its place.
     pub(super) listener: Arc<ArcSwap<Listener>>,
     closed: CancellationToken,
-    accepting: JoinHandle<()>,
+    /// One for each worker.
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl Door {
-    /// Stops accepting; sessions go on. The port is free when this returns.
+    /// Stops accepting; sessions go on, and who is in the queue becomes one. The port is free when this returns.
     pub(super) async fn close(self) {
         self.closed.cancel();
-        if let Err(error) = self.accepting.await {
-            tracing::error!("accepting on {} ended badly: {error}", self.address);
+        for accepting in self.accepting {
+            if let Err(error) = accepting.await {
+                tracing::error!("accepting on {} ended badly: {error}", self.address);
+            }
         }
     }
 
@@ -54,7 +62,7 @@ impl Door {
 }
 
 impl Server {
-    /// Accepts on the sockets.
+    /// Accepts on the sockets: at each address every worker on its own.
     pub(super) async fn open(self: &Arc<Self>, bound: Bound) -> io::Result<()> {
         for note in &bound.notes {
             tracing::warn!("{note}");
@@ -64,9 +72,8 @@ impl Server {
             // The drain began while a reload was under way: it has closed the doors, and none is opened after it.
             return Ok(());
         }
-        for BoundSocket { listener, configured, socket } in bound.sockets {
-            let socket = TcpListener::from_std(socket)?;
-            let address = socket.local_addr()?;
+        for BoundAddress { listener, configured, sockets } in bound.addresses {
+            let address = sockets.first().ok_or(io::ErrorKind::InvalidInput)?.local_addr()?;
             tracing::info!(
                 "listening on {address}: {} ({}, tls: {})",
                 listener.name,
@@ -75,17 +82,42 @@ impl Server {
             );
             self.shared.observe.metrics().listener(&listener.name);
             let (listener, closed) = (Arc::new(ArcSwap::new(listener)), CancellationToken::new());
-            let (this, current, until) = (Arc::clone(self), Arc::clone(&listener), closed.clone());
-            let accepting = tokio::spawn(async move {
-                until.run_until_cancelled(this.accept(socket, &current)).await;
+            let accepting = sockets.into_iter().zip(&self.workers).map(|(socket, worker)| {
+                let opening = Opening { socket, address, listener: Arc::clone(&listener), closed: closed.clone() };
+                self.open_on(worker, opening)
             });
+            let accepting = accepting.collect::<io::Result<_>>()?;
             doors.push(Door { address, configured, listener, closed, accepting });
         }
         Ok(())
     }
 
-    async fn accept(self: &Arc<Self>, socket: TcpListener, current: &ArcSwap<Listener>) {
-        let (mut exhausted, mut in_vain) = (false, 0);
+    fn open_on(self: &Arc<Self>, worker: &Handle, opening: Opening) -> io::Result<JoinHandle<()>> {
+        let Opening { socket, address, listener, closed } = opening;
+        // The worker's runtime is to say when somebody knocks.
+        let _there = worker.enter();
+        let socket = Arc::new(TcpListener::from_std(socket)?);
+        let this = Arc::clone(self);
+        Ok(worker.spawn(async move {
+            loop {
+                let (this, socket) = (Arc::clone(&this), Arc::clone(&socket));
+                let (listener, closed) = (Arc::clone(&listener), closed.clone());
+                let accepting = tokio::spawn(async move {
+                    if closed.run_until_cancelled(this.accept(&socket, &listener)).await.is_none() {
+                        this.accept_the_rest(&socket, &listener);
+                    }
+                });
+                match accepting.await {
+                    // A fault of ours must cost the one connection it came with, not the door.
+                    Err(error) if error.is_panic() => tracing::error!("accepting on {address} begins anew: {error}"),
+                    Ok(()) | Err(_) => return,
+                }
+            }
+        }))
+    }
+
+    async fn accept(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<Listener>) {
+        let (mut exhausted, mut in_vain, mut stretch) = (false, 0, 0);
         loop {
             match socket.accept().await {
                 Ok((stream, client)) => {
@@ -94,6 +126,10 @@ impl Server {
                         tracing::info!("accepting again");
                     }
                     self.admit(stream, client, current.load_full());
+                    stretch += 1;
+                    if stretch % AT_A_STRETCH == 0 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) if is_exhaustion(&error) => {
                     if !std::mem::replace(&mut exhausted, true) {
@@ -116,11 +152,30 @@ impl Server {
         }
     }
 
+    /// Accepts what is in the queue: closing the socket would reset it, though the client has been told it is connected.
+    fn accept_the_rest(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<Listener>) {
+        let socket = SockRef::from(socket);
+        let mut in_vain = 0;
+        while in_vain < IN_VAIN {
+            // Past the runtime, which may not have heard of the newest ones yet.
+            match socket.accept() {
+                Ok((stream, client)) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
+                    if let (Ok(stream), Some(client)) = (stream, client.as_socket()) {
+                        self.admit(stream, client, current.load_full());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
+                Err(_) => in_vain += 1,
+            }
+        }
+    }
+
     /// Gives a connection its place and its task; a full gateway refuses it in words.
     fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<Listener>) {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let policy = self.policy.load_full();
-        let Some(place) = self.registry.enter(self.sessions_limit(), self.leave.child_token()) else {
+        let Some(place) = self.registry.enter(self.sessions_limit()) else {
             let from = (client, None);
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
@@ -141,6 +196,14 @@ impl Server {
             drop(place);
         });
     }
+}
+
+/// A socket on its way to a worker.
+struct Opening {
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+    listener: Arc<ArcSwap<Listener>>,
+    closed: CancellationToken,
 }
 
 /// Whether the system has no room for another connection, as opposed to this one being bad.

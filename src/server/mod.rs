@@ -1,4 +1,4 @@
-//! The process: doors that accept, the registry of sessions, reload and drain.
+//! The process: workers that serve, doors that accept, the registry of sessions, reload and drain.
 //!
 //! The order at start is bind, drop privileges, close the sandbox, then everything else ([`bind`], [`confine`],
 //! [`Server::start`]): certificates and lists are read as the user, and in the sandbox, that will reread them, so that the
@@ -11,11 +11,13 @@ pub mod privileges;
 mod registry;
 mod reload;
 mod sandbox;
+mod workers;
 
 pub use bind::{BindError, Bound};
 pub use certificates::{CertificateError, Keeper};
 pub use registry::Registry;
 pub use sandbox::{ConfineError, Sandbox, confine};
+pub use workers::{Workers, runtime};
 
 use crate::backend::Backends;
 use crate::gate::Gate;
@@ -25,8 +27,9 @@ use crate::session::Shared;
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,11 +51,13 @@ pub struct Server {
     /// Stops the health checks of the policy in force.
     health: Mutex<CancellationToken>,
     tasks: TaskTracker,
-    /// Every session's wish to leave comes from here.
-    leave: CancellationToken,
     draining: AtomicBool,
+    /// Where sessions are served.
+    workers: Vec<Handle>,
     /// Descriptors the process may have.
     descriptors: u64,
+    /// The effective bound on sessions.
+    limit: AtomicUsize,
     source: Source,
     started: Instant,
 }
@@ -111,7 +116,8 @@ pub struct ServerStatus {
 }
 
 impl Server {
-    /// Begins to serve what was bound.
+    /// Begins to serve what was bound, on these workers, as many as it was bound for. What is about the process runs
+    /// on the current runtime.
     ///
     /// # Errors
     /// A socket that cannot be handed to the runtime.
@@ -122,6 +128,7 @@ impl Server {
         observe: Arc<Observe>,
         source: Source,
         descriptors: u64,
+        workers: &Workers,
     ) -> std::io::Result<Arc<Self>> {
         let store = Store::memory();
         let gate = Arc::new(Gate::new(&policy, store, Arc::clone(&observe)));
@@ -136,13 +143,14 @@ impl Server {
             reloading: Mutex::default(),
             health: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
-            leave: CancellationToken::new(),
             draining: AtomicBool::new(false),
+            workers: workers.runtimes().to_vec(),
             descriptors,
+            limit: AtomicUsize::new(1),
             source,
             started: Instant::now(),
         });
-        server.say_limits();
+        server.set_limit();
         server.shared.backends.watch(&server.policy.load_full(), &*server.health.lock().await);
         server.open(bound).await?;
         let watching = Arc::clone(&server);
@@ -165,18 +173,23 @@ impl Server {
     /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a
     /// session, and some for the process itself).
     pub fn sessions_limit(&self) -> usize {
-        let by_descriptors = usize::try_from(self.descriptors.saturating_sub(256) / 2).unwrap_or(usize::MAX);
-        self.policy.load().limits.sessions.min(by_descriptors.max(1))
+        self.limit.load(Ordering::Relaxed)
     }
 
-    fn say_limits(&self) {
-        let (limit, wanted) = (self.sessions_limit(), self.policy.load().limits.sessions);
+    /// Puts the policy's bound on sessions in force, and says it.
+    fn set_limit(&self) {
+        let policy = self.policy.load();
+        let reserve = reserve(&policy, self.workers.len());
+        let by_descriptors = usize::try_from(self.descriptors.saturating_sub(reserve) / 2).unwrap_or(usize::MAX);
+        let wanted = policy.limits.sessions;
+        let limit = wanted.min(by_descriptors.max(1));
+        self.limit.store(limit, Ordering::Relaxed);
         self.shared.observe.metrics().sessions_limit(limit);
         if limit < wanted {
             tracing::warn!(
                 "room for {limit} sessions, not the {wanted} of limits.sessions: the process may have {} descriptors; raise LimitNOFILE (systemd), ulimits (compose) or ulimit -n to {}",
                 self.descriptors,
-                wanted * 2 + 256
+                u64::try_from(wanted).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(reserve)
             );
         } else {
             tracing::info!("room for {limit} sessions ({} descriptors)", self.descriptors);
@@ -229,7 +242,8 @@ impl Server {
     pub async fn drain(&self, hurry: &CancellationToken) {
         self.draining.store(true, Ordering::Relaxed);
         self.shared.observe.metrics().draining(true);
-        for door in self.doors.lock().await.drain(..) {
+        let doors: Vec<_> = self.doors.lock().await.drain(..).collect();
+        for door in doors {
             door.close().await;
         }
         self.health.lock().await.cancel();
@@ -251,7 +265,6 @@ impl Server {
                     leave.cancel();
                 }
             }
-            self.leave.cancel();
             self.tasks.wait().await;
         };
         tokio::select! {
@@ -262,9 +275,20 @@ impl Server {
         let left = self.registry.len();
         if left > 0 {
             tracing::warn!("{left} sessions were ended without waiting any longer");
-            self.leave.cancel();
+            for leave in self.registry.leaving() {
+                leave.cancel();
+            }
             // Their last events are wanted in the log.
             let _ = tokio::time::timeout(LAST_EVENTS, self.tasks.wait()).await;
         }
     }
+}
+
+/// Descriptors that are kept from sessions: 256, or more where many workers listen at many addresses.
+fn reserve(policy: &Policy, workers: usize) -> u64 {
+    /// What a worker's runtime has.
+    const RUNTIME: usize = 4;
+    let addresses: usize = policy.listeners.iter().map(|listener| listener.addresses.len()).sum();
+    let listening = workers.saturating_mul(addresses + RUNTIME);
+    u64::try_from(listening.saturating_add(128)).unwrap_or(u64::MAX).max(256)
 }

@@ -29,12 +29,13 @@ pub struct Place {
 
 impl Registry {
     /// Takes a place, if fewer than `limit` are taken.
-    pub fn enter(&self, limit: usize, leave: CancellationToken) -> Option<Place> {
+    pub fn enter(&self, limit: usize) -> Option<Place> {
         let mut sessions = self.lock();
         if sessions.len() >= limit {
             return None;
         }
-        let id = self.name();
+        // One of its own: children of a common one would all wait for that one's lock, at their beginning and at their end.
+        let (id, leave) = (self.name(), CancellationToken::new());
         sessions.insert(id, leave.clone());
         Some(Place { id, leave, inner: Arc::clone(&self.0) })
     }
@@ -80,11 +81,11 @@ mod tests {
     #[test]
     fn a_full_gateway_has_no_place_until_one_is_given_back() {
         let registry = Registry::default();
-        let first = registry.enter(2, CancellationToken::new()).expect("room");
-        let second = registry.enter(2, CancellationToken::new()).expect("room");
+        let first = registry.enter(2).expect("room");
+        let second = registry.enter(2).expect("room");
         assert!(first.id < second.id);
-        assert!(registry.enter(2, CancellationToken::new()).is_none());
+        assert!(registry.enter(2).is_none());
         drop(first);
-        assert!(registry.enter(2, CancellationToken::new()).is_some());
+        assert!(registry.enter(2).is_some());
     }
 }

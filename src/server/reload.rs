@@ -1,6 +1,6 @@
 //! A new configuration, new certificates, new lists: without touching a session.
 
-use super::bind::{self, BoundSocket};
+use super::bind::{self, BoundAddress};
 use super::{Bound, Server, WATCH};
 use crate::config::Finding;
 use crate::observe::{Event, Kind};
@@ -58,7 +58,7 @@ impl Server {
         let policy = Arc::new(policy);
         self.policy.store(Arc::clone(&policy));
         self.shared.observe.set_level(policy.log.level);
-        self.say_limits();
+        self.set_limit();
         self.swap_doors(&policy).await;
         self.open(bound).await.map_err(|error| error.to_string())?;
         let mut health = self.health.lock().await;
@@ -76,10 +76,10 @@ impl Server {
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
         for listener in &policy.listeners {
             for &configured in listener.addresses.iter().filter(|address| !known.contains(address)) {
-                match bind::listen(configured) {
-                    Ok((socket, note)) => {
+                match bind::listen_for(configured, self.workers.len()) {
+                    Ok((sockets, note)) => {
                         bound.notes.extend(note);
-                        bound.sockets.push(BoundSocket { listener: Arc::clone(listener), configured, socket });
+                        bound.addresses.push(BoundAddress { listener: Arc::clone(listener), configured, sockets });
                     }
                     Err(error) => errors.push(format!("needs a restart: cannot listen on {configured}: {error}")),
                 }

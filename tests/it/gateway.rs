@@ -5,7 +5,7 @@ use crate::transcript::HOSTNAME;
 use gatepost::config::{self, Environment};
 use gatepost::observe::{Event, Observe, Style};
 use gatepost::proto::{Protocol, Service, TlsRule};
-use gatepost::server::{self, Keeper, Server};
+use gatepost::server::{self, Keeper, Server, Workers};
 use gatepost::tls::PrivateCa;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -145,17 +145,19 @@ impl Setup {
             move || config::load(&path, &Environment::from_iter([]))
         };
         let (policy, _) = load().unwrap_or_else(|findings| panic!("{text}\n{}", lines(&findings)));
-        let bound = server::bind::bind(&policy).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
-        for listening in bound.sockets.iter().filter(|_| self.send_buffer.is_some()) {
+        let bound = server::bind::bind(&policy, 1).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
+        for listening in bound.addresses.iter().filter(|_| self.send_buffer.is_some()) {
             // What is accepted has it too.
             let octets = self.send_buffer.unwrap_or_default();
-            socket2::SockRef::from(&listening.socket).set_send_buffer_size(octets).expect("an option");
+            socket2::SockRef::from(&listening.sockets[0]).set_send_buffer_size(octets).expect("an option");
         }
         let receiver = observe.subscribe();
         let keeper = Keeper::open(&policy, Arc::clone(&observe)).unwrap_or_else(|error| panic!("{error}"));
-        let address = bound.sockets.first().expect("a listener").socket.local_addr().expect("bound");
-        let server =
-            Server::start(policy, bound, keeper, observe, Box::new(load), self.descriptors).await.expect("it starts");
+        let address = bound.addresses.first().expect("a listener").sockets[0].local_addr().expect("bound");
+        let workers = Workers::here();
+        let server = Server::start(policy, bound, keeper, observe, Box::new(load), self.descriptors, &workers)
+            .await
+            .expect("it starts");
         let events = tokio::sync::Mutex::new(Events { receiver, seen: Vec::new() });
         Gateway { server, log, address, events, path, setup: self }
     }

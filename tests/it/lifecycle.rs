@@ -208,6 +208,47 @@ async fn a_drain_says_goodbye_in_words_and_ends() {
     }
 }
 
+/// Connects without giving the gateway, which shares the thread, a moment to notice.
+fn knock(gateway: &Gateway, times: usize) -> Vec<std::net::TcpStream> {
+    let clients = (0..times).map(|_| std::net::TcpStream::connect(gateway.address()).expect("it listens"));
+    clients.collect()
+}
+
+async fn heard(client: std::net::TcpStream) -> String {
+    let heard = tokio::task::spawn_blocking(move || std::io::read_to_string(client)).await.expect("no panic");
+    heard.expect("an end without a reset")
+}
+
+#[tokio::test]
+async fn who_is_connected_when_the_drain_begins_hears_words_though_nobody_has_accepted_yet() {
+    let (gateway, _post) = gateway(Protocol::Imap, "runtime", "drain_timeout: 1s").await;
+    let clients = knock(&gateway, 40);
+    gateway.drain().await;
+    for client in clients {
+        let heard = heard(client).await;
+        assert!(heard.starts_with("* OK ") && heard.contains("* BYE "), "{heard:?}");
+    }
+    gateway.is_empty().await;
+}
+
+#[tokio::test]
+async fn who_is_connected_when_a_reload_drops_the_listener_is_served() {
+    let (mut gateway, post) = gateway(Protocol::Imap, "runtime", "drain_timeout: 1s").await;
+    let clients = knock(&gateway, 40);
+    let moved = Setup::new()
+        .listener(Service::Pop3, TlsRule::Off, "")
+        .backend(Protocol::Pop3, post.address)
+        .backend(Protocol::Imap, post.address);
+    gateway.replace(moved);
+    gateway.reload().await.expect("a sound configuration");
+    assert!(Talk::connect(gateway.address(), None, Cut::Whole).await.is_err(), "nobody listens there any more");
+    for client in clients {
+        std::io::Write::write_all(&mut &client, b"a LOGOUT\r\n").expect("connected");
+        let heard = heard(client).await;
+        assert!(heard.starts_with("* OK ") && heard.contains("a OK "), "{heard:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_drain_says_nothing_into_the_middle_of_a_line() {
     let backend = Backend::listen(Cut::Whole).await;

@@ -1,7 +1,7 @@
 //! SIGTERM, SIGINT, and what is left behind.
 
 use super::client::Client;
-use super::gateway::{Gateway, IMAPS};
+use super::gateway::{Gateway, IMAP, IMAPS};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,23 @@ fn a_session_that_ends_by_itself_lets_the_drain_end() {
     session.noop();
     session.ask("l LOGOUT", "l OK");
     assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn who_is_in_the_queue_of_any_worker_when_the_drain_begins_hears_words() {
+    let mut gateway = Gateway::start(IMAP, "runtime: { drain_timeout: 1s, workers: 3 }");
+    let address = gateway.address("imap");
+    // It sleeps while they come, so all of them wait to be accepted.
+    gateway.signal(Signal::SIGSTOP);
+    let mut clients: Vec<_> = (0..60).map(|_| Client::plain(address).expect("the kernel connects them")).collect();
+    gateway.signal(Signal::SIGTERM);
+    gateway.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        let heard = client.rest();
+        assert!(heard.starts_with("* OK ") && heard.contains("* BYE "), "{heard:?}");
+    }
+    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(Client::plain(address).err().map(|error| error.kind()), Some(std::io::ErrorKind::ConnectionRefused));
 }
 
 #[test]

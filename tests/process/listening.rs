@@ -103,3 +103,33 @@ fn on_a_kernel_without_ipv6_everywhere_is_ipv4_and_the_log_says_so() {
     gateway.folder.gatepost(&["reload"]).ends(0, &["reloaded"]);
     assert_eq!(gateway.addresses("imap").len(), 1, "{}", gateway.said());
 }
+
+#[test]
+fn a_port_that_another_gatepost_has_is_refused_though_both_have_many_sockets() {
+    for (ours, theirs) in [(1, 2), (2, 1), (2, 2)] {
+        let first = Gateway::start(&everywhere(""), &format!("runtime: {{ workers: {ours} }}"));
+        let port = first.address("imap").port();
+        let second = Folder::new();
+        let listeners = everywhere("").replace(":0\"", &format!(":{port}\""));
+        second.configure(&listeners, &format!("runtime: {{ workers: {theirs} }}"));
+        second.gatepost(&["run"]).ends(1, &[&format!("cannot listen on [::]:{port}"), "ss -ltnp"]);
+        // And the first goes on as before.
+        for _ in 0..10 {
+            assert!(greeting(&first, Ipv4Addr::LOCALHOST).starts_with("* OK"));
+        }
+        first.terminate();
+    }
+}
+
+#[test]
+fn every_worker_serves() {
+    let gateway = Gateway::start(&everywhere(""), "runtime: { workers: 3 }");
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), gateway.address("imap").port());
+    let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp6", gateway.pid())).expect("it runs");
+    // Its hexadecimal port, and LISTEN.
+    let listening = format!(":{:04X} 00000000000000000000000000000000:0000 0A", address.port());
+    assert_eq!(sockets.matches(&listening).count(), 3, "{sockets}");
+    // However they are spread, all are there at once.
+    let mut clients: Vec<_> = (0..60).map(|_| Client::plain(address).expect("connects")).collect();
+    assert!(clients.iter_mut().all(|client| client.line().starts_with("* OK")));
+}

@@ -11,6 +11,7 @@ use super::serving::Serving;
 use super::source::{load_file, print_findings};
 use super::{FAILED, FINE, say};
 use crate::policy::LogFormat;
+use crate::server::Workers;
 use anyhow::Context;
 use server::MailServer;
 use std::os::unix::fs::DirBuilderExt;
@@ -46,7 +47,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         .create(&folder)
         .with_context(|| format!("the demo keeps its CA in {}", folder.display()))?;
     let descriptors = crate::server::privileges::raise_descriptors();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (runtime, workers) = (crate::server::runtime()?, Workers::start(1)?);
     let result = runtime.block_on(async {
         // Held to the end: it goes when this block does.
         let old_server = MailServer::start().await.context("the old mail server cannot start")?;
@@ -59,7 +60,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         })?;
         print_findings(&warnings);
         policy.log.format = LogFormat::Text;
-        let bound = crate::server::bind::bind(&policy).map_err(|errors| {
+        let bound = crate::server::bind::bind(&policy, workers.count()).map_err(|errors| {
             let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}\nanother --port-base takes other ports", lines.join("\n"))
         })?;
@@ -75,7 +76,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         };
         let state = folder.clone();
         let ended = serving
-            .until_told_to_end(|| match export_root(&state, &ca) {
+            .until_told_to_end(&workers, || match export_root(&state, &ca) {
                 Ok(()) => say(format_args!("{}", Words { ports, ca: &ca })),
                 Err(error) => say(format_args!("the CA's root cannot be exported: {error:#}")),
             })
@@ -83,6 +84,7 @@ fn show(base: u16) -> anyhow::Result<()> {
         drop((guard, old_server));
         ended
     });
+    workers.end();
     runtime.shutdown_background();
     result
 }
