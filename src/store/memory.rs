@@ -4,9 +4,7 @@ use super::marks::{Found, Marked, Marks};
 use super::shelf::{Id, Shelf};
 use super::{Key, Space, Tag, keyed_hash};
 use crate::policy::rate::Rate;
-use hmac::{Hmac, Mac};
 use rand::RngCore;
-use sha2::Sha256;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -17,7 +15,7 @@ pub(super) const CAPACITY: usize = 1_000_000;
 /// Rates and marks in maps of bounded size. Time is tokio's, so that a test can set it.
 pub struct Memory {
     start: Instant,
-    secret: Hmac<Sha256>,
+    secret: Zeroizing<[u8; 32]>,
     rates: Shelf<Arrival>,
     failures: Shelf<Marks>,
     passwords: Shelf<Marks>,
@@ -31,11 +29,11 @@ type Arrival = u64;
 impl Memory {
     /// Room for `capacity` keys: half of it for what strangers can fill, half for what only good logins fill.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut key = Zeroizing::new([0u8; 32]);
-        rand::rng().fill_bytes(key.as_mut());
+        let mut secret = Zeroizing::new([0; 32]);
+        rand::rng().fill_bytes(secret.as_mut());
         Self {
             start: Instant::now(),
-            secret: Hmac::new_from_slice(key.as_ref()).expect("HMAC takes a key of any length"),
+            secret,
             rates: Shelf::new(capacity / 4),
             failures: Shelf::new(capacity / 4),
             passwords: Shelf::new(capacity * 15 / 100),

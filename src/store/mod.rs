@@ -1,8 +1,8 @@
 //! Counters and marks that decisions rest on: rates, and sets of things seen within a time.
 //!
 //! Whatever they are about (an address, a user, a password) comes in as a keyed hash and is never kept itself: who reads
-//! this memory learns no password and cannot try any without the key. The hash is HMAC-SHA-256 with a key drawn at the
-//! start, cut to 128 bits.
+//! this memory learns no password and cannot try any without the key. The hash is BLAKE3's keyed one, of 128 bits, with a
+//! key drawn at the start.
 //!
 //! An implementation may forget: a forgotten rate or failure gives an attacker that many tries more, a forgotten good
 //! login makes a customer a stranger until the next one. It must not invent: a login marked good that never was would let
@@ -17,11 +17,10 @@ pub use marks::{Found, Marked};
 pub use memory::Memory;
 
 use crate::policy::rate::Rate;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroize;
 
 /// Where a key lives. Each space has room of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,20 +120,20 @@ impl Store {
     }
 }
 
-/// The keyed hash over a domain and length-prefixed parts.
-fn keyed_hash(key: &Hmac<Sha256>, domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
-    let mut mac = key.clone();
-    mac.update(domain);
+/// The keyed hash (BLAKE3 section 2.6: a pseudorandom function) over a domain and length-prefixed parts. A login asks for
+/// some twenty of them, of a block or two each.
+fn keyed_hash(key: &[u8; 32], domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(domain);
     for part in parts {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
     }
-    // The last block stays on the stack when this is done, and may hold a password's end. Now it is nobody's.
-    mac.update(&[0; 64]);
-    let full = mac.finalize().into_bytes();
-    let mut cut = [0; 16];
-    cut.copy_from_slice(&full[..16]);
-    cut
+    let mut hash = [0; 16];
+    hasher.finalize_xof().fill(&mut hash);
+    // The last block may hold a password's end.
+    hasher.zeroize();
+    hash
 }
 
 #[cfg(test)]
