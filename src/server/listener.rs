@@ -180,7 +180,7 @@ impl Server {
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
         };
-        let session = Session {
+        let session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             policy,
             listener,
@@ -190,11 +190,8 @@ impl Server {
             tls: None,
             leave: place.leave.clone(),
             started: Instant::now(),
-        };
-        self.tasks.spawn(async move {
-            session::serve(session, stream).await;
-            drop(place);
         });
+        self.tasks.spawn(session::serve(session, stream, place));
     }
 }
 

@@ -10,6 +10,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
+/// How often a worker wakes up on its own. A timer that is due before all others interrupts the wait for sockets, which is a
+/// system call and a round of the loop more, several times a session; with this one, none of a session's is the first.
+const BEAT: Duration = Duration::from_millis(500);
+
 /// How long the end of the process waits for the workers to let go of what they hold.
 const LETTING_GO: Duration = Duration::from_secs(1);
 /// Threads of a runtime for what blocks: names of backends are looked up there, files are read there. More lookups at once
@@ -93,7 +97,17 @@ pub fn runtime() -> io::Result<Runtime> {
 }
 
 fn work(runtime: Runtime, watch: &Watch) {
-    runtime.block_on(watch.stop.cancelled());
+    runtime.block_on(async {
+        let mut beat = tokio::time::interval(BEAT);
+        watch
+            .stop
+            .run_until_cancelled(async {
+                loop {
+                    beat.tick().await;
+                }
+            })
+            .await;
+    });
     // A name that is being looked up is not waited for.
     runtime.shutdown_background();
 }
