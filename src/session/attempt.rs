@@ -231,8 +231,8 @@ impl Engine<'_> {
         self.record_with(&attempt, Kind::AuthOk, None, Some(reply), None);
         self.front.answer(Answer::Accepted(reply), &mut self.out);
         let smtp = self.session.listener.service.protocol() == Protocol::Smtp;
-        let identity =
-            Identity { user: attempt.name().unwrap_or_default(), login: smtp.then_some(attempt.login), _slot: slot };
+        let user = attempt.name().unwrap_or_default();
+        let identity = Identity { user, login: smtp.then(|| Box::new(attempt.login)), _slot: slot };
         Outcome::LoggedIn(Box::new(dialogue), identity)
     }
 

@@ -2,6 +2,7 @@
 //! with one.
 
 use super::Session;
+use super::login::{self, Greeting};
 use super::stream::{ClientStream, NoTls};
 use crate::gate::Admission;
 use crate::observe::event::{Event, TlsFacts};
@@ -18,12 +19,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Lets the connection in, or refuses it in the listener's words. On a TLS port a refused address costs no handshake.
+/// Lets the connection in, or refuses it in the listener's words. On a TLS port a refused address costs no handshake, and
+/// a greeting that needs no backend goes out within it.
 pub(super) async fn enter(
     session: &mut Session,
     metrics: &ListenerMetrics,
     mut socket: TcpStream,
-) -> Option<(ClientStream, Admission)> {
+) -> Option<(ClientStream, Admission, Option<Greeting>)> {
     let deadline = Instant::now() + session.policy.timeouts.tls_handshake;
     if session.listener.proxy_protocol.contains(session.client.ip()) {
         let header = tokio::time::timeout_at(deadline, proxy_header(&mut socket)).await;
@@ -48,10 +50,13 @@ pub(super) async fn enter(
     metrics.accepted();
     let stream = ClientStream::plain(socket);
     if session.listener.tls != TlsRule::Implicit {
-        return Some((stream, admission));
+        return Some((stream, admission, None));
     }
-    match secure(session, metrics, stream, deadline).await {
-        Ok(stream) => Some((stream, admission)),
+    let mut greeting = login::greeting(session);
+    let mut nothing = BytesMut::new();
+    let words = greeting.as_mut().map_or(&mut nothing, |greeting| &mut greeting.words);
+    match secure(session, metrics, stream, deadline, words).await {
+        Ok(stream) => Some((stream, admission, greeting)),
         Err(left) => {
             if let Some(stream) = left {
                 stream.close().await;
@@ -110,7 +115,7 @@ fn without_header(session: &Session, fault: &NoHeader) {
     session.shared.observe.record(&event);
 }
 
-/// Speaks TLS from here on. A failure is recorded as `tls.failed`, with what the client did.
+/// Speaks TLS from here on, and says what of `greeting` can be said within the handshake. A failure is recorded as `tls.failed`, with what the client did.
 /// A load balancer that looks in on its own behalf and says nothing has failed at nothing.
 ///
 /// # Errors
@@ -120,15 +125,14 @@ pub(super) async fn secure(
     metrics: &ListenerMetrics,
     stream: ClientStream,
     deadline: Instant,
+    greeting: &mut BytesMut,
 ) -> Result<ClientStream, Option<ClientStream>> {
     let started = Instant::now();
     let config = session.shared.tls.load().config(alpn(session.listener.service));
-    let counts = (stream.bytes_in, stream.bytes_out);
-    let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config)).await;
+    let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config, greeting)).await;
     let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
-        Ok(Ok((mut stream, facts))) => {
-            (stream.bytes_in, stream.bytes_out) = counts;
+        Ok(Ok((stream, facts))) => {
             let tls::Facts { version, cipher, group, sni, alpn, resumed } = facts;
             let facts = TlsFacts { version, cipher, group, sni, alpn, resumed };
             metrics.handshake(&facts, started.elapsed());

@@ -69,7 +69,7 @@ pub(super) struct Identity {
     /// The name in events.
     pub(super) user: String,
     /// Kept on SMTP alone, to log in anew after a message was abandoned.
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<Box<Login>>,
     /// The slot of `sessions_per_user`.
     pub(super) _slot: Option<crate::gate::UserSession>,
 }
@@ -87,25 +87,60 @@ pub(super) enum Gone {
     Asked,
 }
 
+/// A front half that has greeted.
+pub(super) struct Greeting {
+    front: Box<dyn Front>,
+    /// What the client is told the backend can do.
+    shown: Arc<Capabilities>,
+    /// What is to be said; nothing once it is.
+    pub(super) words: BytesMut,
+}
+
+/// The greeting, where it needs nothing of the backend that is not remembered.
+pub(super) fn greeting(session: &Session) -> Option<Greeting> {
+    (!wants_a_timestamp(session, true)).then(|| greet(session, remembered(session)))
+}
+
+fn greet(session: &Session, shown: Arc<Capabilities>) -> Greeting {
+    let mut front = proto::front(session.policy.front_settings(&session.listener));
+    let mut words = BytesMut::new();
+    front.greet(&shown, &mut words);
+    Greeting { front, shown, words }
+}
+
 /// Drives the dialogue to its end.
-pub(super) async fn login(session: &mut Session, metrics: &ListenerMetrics, client: ClientStream) -> Entered {
-    let front = proto::front(session.policy.front_settings(&session.listener));
+pub(super) async fn login(
+    session: &mut Session,
+    metrics: &ListenerMetrics,
+    client: ClientStream,
+    greeting: Option<Greeting>,
+) -> Entered {
     let session_started = session.started;
     let deadline = session_started + session.policy.timeouts.login;
-    let engine = Engine {
+    let has_greeted = greeting.is_some();
+    let Greeting { front, shown, words } = greeting.unwrap_or_else(|| Greeting {
+        front: proto::front(session.policy.front_settings(&session.listener)),
+        shown: Arc::default(),
+        words: BytesMut::new(),
+    });
+    let mut engine = Engine {
         session,
         client,
         front,
         input: BytesMut::new(),
-        out: BytesMut::new(),
+        out: words,
         dialogue: None,
         standby: None,
         deadline,
         answered: (0, session_started),
         attempts: 0,
         failures: 0,
-        shown: Arc::default(),
+        shown,
     };
+    if !has_greeted {
+        engine.shown = engine.capabilities().await;
+        engine.front.greet(&engine.shown, &mut engine.out);
+    }
     engine.run(metrics).await
 }
 
@@ -133,8 +168,6 @@ pub(super) struct Engine<'s> {
 
 impl Engine<'_> {
     async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
-        self.shown = self.capabilities().await;
-        self.front.greet(&self.shown, &mut self.out);
         loop {
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
@@ -159,7 +192,9 @@ impl Engine<'_> {
                     self.input = BytesMut::new();
                     let (bytes_in, bytes_out) = (self.client.bytes_in, self.client.bytes_out);
                     let deadline = Instant::now() + self.session.policy.timeouts.tls_handshake;
-                    match handshake::secure(self.session, metrics, self.client, deadline).await {
+                    // No greeting follows STARTTLS: the client speaks first.
+                    let mut nothing = BytesMut::new();
+                    match handshake::secure(self.session, metrics, self.client, deadline, &mut nothing).await {
                         Ok(client) => self.client = client,
                         Err(client) => {
                             let reason = "tls_failed";
@@ -169,7 +204,7 @@ impl Engine<'_> {
                     }
                     // What was dialled for the clear greeting (APOP) belongs to what is forgotten now.
                     (self.dialogue, self.standby) = (None, None);
-                    self.shown = self.remembered();
+                    self.shown = remembered(self.session);
                     self.front.secured(&self.shown);
                 }
                 Step::Login(login) => match self.attempt(login).await {
@@ -222,13 +257,8 @@ impl Engine<'_> {
     /// What the client is greeted with: the remembered capabilities, or where APOP can be offered the
     /// live backend's, whose timestamp it needs (RFC 1939 section 7).
     async fn capabilities(&mut self) -> Arc<Capabilities> {
-        let listener = &self.session.listener;
-        let is_up = self.session.shared.backends.has_server_up(&listener.backend, listener.service.protocol());
-        if !is_up || self.remembered_with_apop().apop.is_none() || !self.may_greet_with_apop() {
-            return self.remembered();
-        }
-        if !self.may_wait().await {
-            return self.remembered();
+        if !wants_a_timestamp(self.session, self.session.tls.is_some()) || !self.may_wait().await {
+            return remembered(self.session);
         }
         let began = Instant::now();
         match tokio::time::timeout(STAMP_PATIENCE, self.open()).await {
@@ -239,12 +269,12 @@ impl Engine<'_> {
             }
             Ok(Err(_)) => {
                 self.standby = None;
-                self.remembered()
+                remembered(self.session)
             }
             Err(_) => {
                 self.standby = None;
                 self.give_back(began);
-                self.remembered()
+                remembered(self.session)
             }
         }
     }
@@ -263,25 +293,6 @@ impl Engine<'_> {
         if self.may_wait().await {
             self.dialogue = Some(dialogue);
         }
-    }
-
-    fn may_greet_with_apop(&self) -> bool {
-        let settings = self.session.policy.front_settings(&self.session.listener);
-        settings.tls != TlsRule::StartTls && settings.allows(&Mechanism::APOP, self.session.tls.is_some())
-    }
-
-    fn remembered_with_apop(&self) -> Arc<Capabilities> {
-        let listener = &self.session.listener;
-        self.session.shared.backends.remembered(&listener.backend, listener.service.protocol())
-    }
-
-    /// What is known of the backend without its timestamp, which belongs to one connection.
-    fn remembered(&self) -> Arc<Capabilities> {
-        let known = self.remembered_with_apop();
-        if known.apop.is_none() {
-            return known;
-        }
-        Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) })
     }
 
     /// Dials the backend; the time that takes is not the client's.
@@ -405,7 +416,7 @@ impl Engine<'_> {
         let _ = self.flush().await;
         let mut ending = Ending::of(violation.refusal().as_str(), self.client);
         ending.detail = Some(violation.to_string());
-        Entered::Nowhere(Box::new(ending))
+        Entered::Nowhere(ending)
     }
 
     async fn gone(mut self, gone: Gone) -> Entered {
@@ -428,7 +439,7 @@ impl Engine<'_> {
         let words = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
         // Last words to a client that does not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), words).await;
-        Entered::Nowhere(Box::new(Ending::of(reason, self.client)))
+        Entered::Nowhere(Ending::of(reason, self.client))
     }
 
     /// Records an attempt that the front refused, or the client took back, and lets the gate count it.
@@ -440,6 +451,23 @@ impl Engine<'_> {
         self.session.record(&event);
         self.session.shared.gate.denied(self.session.client.ip()).await;
     }
+}
+
+/// Whether the greeting is to have the timestamp of a live backend.
+fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
+    let (listener, backends) = (&session.listener, &session.shared.backends);
+    let protocol = listener.service.protocol();
+    listener.tls != TlsRule::StartTls
+        && backends.remembered(&listener.backend, protocol).apop.is_some()
+        && backends.has_server_up(&listener.backend, protocol)
+        && session.policy.front_settings(listener).allows(&Mechanism::APOP, under_tls)
+}
+
+/// What is known of the backend without its timestamp, which belongs to one connection.
+fn remembered(session: &Session) -> Arc<Capabilities> {
+    let listener = &session.listener;
+    let known = session.shared.backends.remembered(&listener.backend, listener.service.protocol());
+    if known.apop.is_none() { known } else { Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) }) }
 }
 
 /// What the back half must know: our name on submission, the client's where strangers bring mail. An old server may cut

@@ -1,7 +1,7 @@
 //! A logged-in POP3 or IMAP session: the relay, and the last words after it.
 
 use super::login::{Identity, Open, poll_write_all};
-use super::relay::{End, Ended, Relay, Start};
+use super::relay::{End, Ended, Relay, Side, Start};
 use super::stream::ClientStream;
 use super::{Ending, Session};
 use crate::backend::Server;
@@ -13,11 +13,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Carries the session to its end. While it lasts there is nothing of the dialogue left but who logged in, and where.
-pub(super) async fn carry(session: &Session, open: Box<Open>) -> Ending {
+pub(super) async fn carry(session: &Session, open: Box<Open>) -> Box<Ending> {
     let (mut relay, identity, server) = begin(session, open);
     let ended = relay.run(&session.leave).await;
     let client = relay.into_client();
     Box::pin(end(session, client, ended, identity, server)).await
+}
+
+impl Side for ClientStream {
+    fn hold(&mut self) {
+        ClientStream::hold(self);
+    }
 }
 
 /// Puts the two sides together, with what was read too far at the beginning.
@@ -46,7 +52,7 @@ async fn end(
     ended: Ended,
     identity: Option<Identity>,
     server: Arc<Server>,
-) -> Ending {
+) -> Box<Ending> {
     let (reason, goodbye) = match ended.how {
         End::Client => ("client_closed", None),
         End::ClientBroke => ("client_lost", None),

@@ -24,12 +24,14 @@ mod unspoken;
 use crate::backend::Backends;
 use crate::gate::Gate;
 use crate::observe::event::{SessionId, TlsFacts};
-use crate::observe::metrics::SessionState;
+use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::{Listener, Policy};
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -96,21 +98,22 @@ struct Mail {
 
 impl Ending {
     /// An end without a mailbox or a message behind it.
-    fn of(reason: &'static str, client: stream::ClientStream) -> Self {
-        Self { reason, bytes_in: client.bytes_in, bytes_out: client.bytes_out, client: Some(client), ..Self::default() }
+    fn of(reason: &'static str, client: stream::ClientStream) -> Box<Self> {
+        let (bytes_in, bytes_out) = (client.bytes_in, client.bytes_out);
+        Box::new(Self { reason, bytes_in, bytes_out, client: Some(client), ..Self::default() })
     }
 }
 
-/// Serves one accepted connection to its end. Never fails: how it ended is its last event.
-pub async fn serve(mut session: Session, socket: TcpStream) {
+/// Serves one accepted connection to its end. Never fails: how it ended is its last event. `place` is given back then.
+pub async fn serve(mut session: Box<Session>, socket: TcpStream, place: impl Send) {
     let metrics = session.shared.observe.metrics().listener(&session.listener.name);
     let mut state = metrics.session(SessionState::Handshake);
-    let Some((client, _admission)) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await else {
+    let Some((client, _admission, greeting)) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await else {
         return;
     };
     state.enter(SessionState::Login);
-    let mut ending = match Box::pin(login::login(&mut session, &metrics, client)).await {
-        login::Entered::Nowhere(ending) => *ending,
+    let ending = match Box::pin(login::login(&mut session, &metrics, client, greeting)).await {
+        login::Entered::Nowhere(ending) => ending,
         login::Entered::Mailbox(open) => {
             state.enter(SessionState::Relay);
             Box::pin(mailbox::carry(&session, open)).await
@@ -120,11 +123,21 @@ pub async fn serve(mut session: Session, socket: TcpStream) {
             Box::pin(submission::follow(&session, open)).await
         }
     };
+    conclude(&session, &metrics, ending).await;
+    drop(place);
+}
+
+/// Puts the end on record, then closes what is open: a client may take its time over our last words.
+fn conclude(
+    session: &Session,
+    metrics: &ListenerMetrics,
+    mut ending: Box<Ending>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     metrics.bytes_in(ending.bytes_in);
     metrics.bytes_out(ending.bytes_out);
-    let parting = Box::pin(part(ending.client.take(), ending.backend.take()));
-    session.closed(ending);
-    parting.await;
+    let (client, backend) = (ending.client.take(), ending.backend.take());
+    session.closed(*ending);
+    Box::pin(part(client, backend))
 }
 
 /// Closes what a session leaves open, each side for itself.

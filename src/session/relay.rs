@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,14 @@ pub(super) struct Start {
     pub(super) encoding: Option<&'static [u8]>,
 }
 
+/// One of the two sides.
+pub(super) trait Side: AsyncRead + AsyncWrite + Unpin {
+    /// What is written from here on may wait until the side is closed: its last words and its end are one packet then.
+    fn hold(&mut self) {}
+}
+
+impl Side for TcpStream {}
+
 /// Two sides and what is under way between them.
 pub(super) struct Relay<C, B> {
     client: C,
@@ -84,11 +93,7 @@ pub(super) struct Relay<C, B> {
     first_end: Option<End>,
 }
 
-impl<C, B> Relay<C, B>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+impl<C: Side, B: Side> Relay<C, B> {
     /// Puts two sides together.
     pub(super) fn new(client: C, backend: B, start: Start) -> Self {
         let up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
@@ -147,7 +152,7 @@ where
                 (true, false) => Some(End::Client),
                 (false, false) => up.done.then_some(End::BackendBroke),
             };
-            if first_end.is_some() {
+            if first_end.is_some() && !down.done {
                 *quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(*idle) };
                 sleep.reset(quiet.since + quiet.limit);
             }
@@ -201,6 +206,7 @@ struct Pump {
     encoding: Option<Word>,
     behind: Behind,
     source_ended: bool,
+    source_broke: bool,
     needs_flush: bool,
     /// How much is read at once.
     chunk: usize,
@@ -218,6 +224,7 @@ impl Pump {
             encoding: encoding.map(Word::new),
             behind,
             source_ended: false,
+            source_broke: false,
             needs_flush: false,
             chunk: SMALL,
             done: false,
@@ -228,11 +235,7 @@ impl Pump {
     }
 
     /// Moves what can be moved now. `Ok` with everything parked in a waker, or done.
-    fn poll<R, W>(&mut self, reader: &mut R, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    fn poll<R: Side, W: Side>(&mut self, reader: &mut R, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken> {
         if self.done {
             return Ok(());
         }
@@ -265,25 +268,22 @@ impl Pump {
         self.flush(writer, cx)
     }
 
-    /// Reads once into the thread's scratch buffer and hands it on; what is not taken is kept.
-    fn shift<R, W>(&mut self, reader: &mut R, writer: &mut W, cx: &mut Context<'_>) -> Result<Poll<()>, Broken>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    /// Reads what there is into the thread's scratch buffer and hands it on; what is not taken is kept.
+    fn shift<R: Side, W: Side>(
+        &mut self,
+        reader: &mut R,
+        writer: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, Broken> {
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(&mut scratch[..self.chunk]);
-            match Pin::new(reader).poll_read(cx, &mut buf) {
-                Poll::Pending => return Ok(Poll::Pending),
-                // A TLS client that vanishes without close_notify has ended all the same; nothing after it is trusted.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                Poll::Ready(Err(_)) => return Err(Broken::Reading),
-                Poll::Ready(Ok(())) => {}
-            }
+            let read = self.read(reader, &mut buf, cx);
             let mut chunk = buf.filled();
             if chunk.is_empty() {
-                self.source_ended = true;
-                return Ok(Poll::Ready(()));
+                return if self.source_broke { Err(Broken::Reading) } else { Ok(read) };
+            }
+            if self.source_ended && self.behind == Behind::LastWords && chunk.len() <= SMALL {
+                writer.hold();
             }
             self.note(chunk);
             // Records of TLS do not fill a buffer to the last octet.
@@ -305,6 +305,22 @@ impl Pump {
             }
             Ok(Poll::Ready(()))
         })
+    }
+
+    /// Reads until there is nothing more to be had, for now or for good, or no room. Where the system says that a side has
+    /// ended together with its last words, both are known before those are passed on.
+    fn read<R: Side>(&mut self, reader: &mut R, buf: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        while buf.remaining() > 0 && !self.source_ended && !self.source_broke {
+            let before = buf.filled().len();
+            match Pin::new(&mut *reader).poll_read(cx, buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.source_ended = buf.filled().len() == before,
+                // A TLS client that vanishes without close_notify has ended all the same; nothing after it is trusted.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.source_ended = true,
+                Poll::Ready(Err(_)) => self.source_broke = true,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn finish<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, cx: &mut Context<'_>) -> Result<(), Broken> {
@@ -360,6 +376,8 @@ impl Pump {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    impl Side for DuplexStream {}
 
     struct Ends {
         client: DuplexStream,

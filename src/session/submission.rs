@@ -33,7 +33,7 @@ const READ: usize = 16 * 1024;
 const KEPT: usize = 1024;
 
 /// Follows the session to its end.
-pub(super) async fn follow(session: &Session, open: Box<Open>) -> Ending {
+pub(super) async fn follow(session: &Session, open: Box<Open>) -> Box<Ending> {
     let mut follower = Follower::new(session, open);
     let reason = follower.run().await;
     follower.close(reason).await
@@ -358,7 +358,7 @@ impl Follower<'_> {
     }
 
     /// Says the last words and closes both sides. A backend that is in the middle of a message never sees its end.
-    async fn close(mut self, reason: &'static str) -> Ending {
+    async fn close(mut self, reason: &'static str) -> Box<Ending> {
         let farewell = std::future::poll_fn(|cx| {
             // QUIT, so that the backend does not log a lost connection.
             let backend = self.backend.poll_flush(cx);
@@ -368,7 +368,7 @@ impl Follower<'_> {
         // Last words to sides that do not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
         let client = self.client.io.take();
-        let mut ending = client.map_or_else(Ending::default, |client| Ending::of(reason, client));
+        let mut ending = client.map_or_else(Box::default, |client| Ending::of(reason, client));
         ending.backend = self.backend.io.take();
         ending.mail = Some(self.mail);
         ending.user = self.identity.map(|identity| identity.user);

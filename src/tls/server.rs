@@ -152,6 +152,9 @@ impl ServerTls {
         // Sessions are kept by the clients, in tickets, or not at all: a client cannot fill our memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
+        // A greeting goes out behind our first flight (RFC 8446 section 4.4.4), before the client has proved that it read
+        // that: nothing in it is a secret, and who it goes to is settled by no certificate.
+        config.send_half_rtt_data = true;
         match &tickets {
             // Two, rustls' default: mail clients open a few connections side by side, and a ticket is for one.
             Some(tickets) => config.ticketer = Arc::clone(tickets),

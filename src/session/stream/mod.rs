@@ -9,6 +9,7 @@ mod records;
 mod secured;
 
 use crate::tls::Facts;
+use bytes::BytesMut;
 use rustls::ServerConfig;
 use secured::Secured;
 use std::future::poll_fn;
@@ -51,12 +52,16 @@ impl ClientStream {
         Self { socket, tls: None, bytes_in: 0, bytes_out: 0 }
     }
 
-    /// Speaks TLS from here on, as the server.
+    /// Speaks TLS from here on, as the server. What of `greeting` can go out within the handshake is taken from it.
     ///
     /// # Errors
     /// The handshake's, its alert sent, with the connection: nothing is to be read from it any more, and it is to be
     /// closed. A stream already under TLS is refused.
-    pub(super) async fn start_tls(mut self, config: Arc<ServerConfig>) -> Result<(Self, Facts), NoTls> {
+    pub(super) async fn start_tls(
+        mut self,
+        config: Arc<ServerConfig>,
+        greeting: &mut BytesMut,
+    ) -> Result<(Self, Facts), NoTls> {
         if self.tls.is_some() {
             return Err(NoTls { error: io::Error::other("TLS inside TLS"), first: Vec::new(), stream: self });
         }
@@ -64,8 +69,12 @@ impl ClientStream {
             Ok(tls) => Box::new(tls),
             Err(error) => return Err(NoTls { error: io::Error::other(error), first: Vec::new(), stream: self }),
         };
-        match poll_fn(|cx| tls.poll_handshake(&mut self.socket, cx)).await {
-            Ok(facts) => Ok((Self { tls: Some(tls), ..self }, facts)),
+        let words = greeting.len();
+        match poll_fn(|cx| tls.poll_handshake(&mut self.socket, cx, greeting)).await {
+            Ok(facts) => {
+                self.bytes_out += (words - greeting.len()) as u64;
+                Ok((Self { tls: Some(tls), ..self }, facts))
+            }
             Err(error) => Err(NoTls { error, first: tls.into_first(), stream: self }),
         }
     }
@@ -74,6 +83,13 @@ impl ClientStream {
     pub(super) fn logged_in(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.trust();
+        }
+    }
+
+    /// What is written from here on waits for the end.
+    pub(super) fn hold(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.hold();
         }
     }
 

@@ -10,6 +10,7 @@ use crate::proto::secret::shed;
 use crate::tls::Facts;
 use bytes::{Buf, BytesMut};
 use rustls::ServerConfig;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -54,6 +55,8 @@ pub(super) struct Secured {
     unsent: BytesMut,
     /// They must go. Others, session tickets, may wait for what is written next.
     must_send: bool,
+    /// Nothing goes out before the end does.
+    is_held: bool,
     /// We have said that we will send nothing more.
     is_ended: bool,
     /// The client has proved to be a user, and is worth large buffers.
@@ -81,18 +84,28 @@ impl Secured {
             plain: BytesMut::new(),
             unsent: BytesMut::new(),
             must_send: false,
+            is_held: false,
             is_ended: false,
             is_trusted: false,
             hello: Some(Box::new(Hello::new())),
         })
     }
 
-    /// Shakes hands. The session tickets that end a handshake of TLS 1.3 go out with the first words.
+    /// Shakes hands. In TLS 1.3 the greeting goes out with our first flight, and is taken from `greeting` then; the session
+    /// tickets that end a handshake go out with the first words behind it.
     ///
     /// # Errors
     /// The client's, its alert sent as far as the socket takes it, or the socket's.
-    pub(super) fn poll_handshake(&mut self, socket: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Facts>> {
+    pub(super) fn poll_handshake(
+        &mut self,
+        socket: &mut TcpStream,
+        cx: &mut Context<'_>,
+        greeting: &mut BytesMut,
+    ) -> Poll<io::Result<Facts>> {
         while self.records.is_handshaking() {
+            if !self.unsent.is_empty() && !greeting.is_empty() {
+                self.greet(greeting)?;
+            }
             ready!(self.poll_send(socket, cx))?;
             // A client that says something right behind its handshake has it kept.
             let mut nowhere = ReadBuf::new(&mut []);
@@ -107,6 +120,11 @@ impl Secured {
         }
         self.hello = None;
         Poll::Ready(Ok(self.records.facts()))
+    }
+
+    /// What is written from here on waits for [`Self::poll_end`].
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// Wipes what was taken of the text: what is left of it gets other memory.
@@ -199,6 +217,8 @@ impl Secured {
                 ready!(self.poll_send(socket, cx))?;
             }
             self.is_ended = true;
+            // The end of the connection goes with it in one packet. A socket that refuses the option still works.
+            let _ = SockRef::from(&*socket).set_tcp_cork(true);
             // After a fault, and before the handshake is over, there is nothing to say: the alert has said it.
             let _ = self.send(socket, cx, Then::Close);
         }
@@ -244,6 +264,20 @@ impl Secured {
         read
     }
 
+    /// Puts the greeting behind the flight that is to be sent, if that may be.
+    fn greet(&mut self, greeting: &mut BytesMut) -> io::Result<()> {
+        let Self { records, held, unsent, .. } = self;
+        SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
+            let mut out = Outgoing::new(outgoing);
+            let driven = records.drive(held, &mut out, Then::Write(greeting), |_| true).map_err(invalid_record)?;
+            if driven.done {
+                unsent.extend_from_slice(out.filled());
+                *greeting = BytesMut::new();
+            }
+            Ok(())
+        })
+    }
+
     /// Looks at records that were read and left.
     fn look_again(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let mut held = std::mem::take(&mut self.held);
@@ -274,6 +308,7 @@ impl Secured {
 
     /// Writes records, behind those that wait. What the socket does not take waits.
     fn send(&mut self, socket: &mut TcpStream, cx: &mut Context<'_>, then: Then<'_>) -> io::Result<()> {
+        let waits = self.is_held && matches!(then, Then::Write(_));
         let Self { records, held, plain, unsent, .. } = self;
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
@@ -287,13 +322,13 @@ impl Secured {
                 held.drain(..driven.used);
             }
             let words = out.filled();
-            let sent = match Pin::new(socket).poll_write(cx, words) {
+            let sent = match waits.then_some(Poll::Pending).unwrap_or_else(|| Pin::new(socket).poll_write(cx, words)) {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
             unsent.clear();
             unsent.extend_from_slice(&words[sent..]);
-            self.must_send = sent < words.len();
+            self.must_send = sent < words.len() && !waits;
             self.holds_records = false;
             if driven.done { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotConnected)) }
         })?;
