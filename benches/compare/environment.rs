@@ -22,7 +22,8 @@ impl Environment {
         Self {
             date: OffsetDateTime::now_utc().date().to_string(),
             processor: model.unwrap_or("unknown processor").to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            // Not those that are ours: that is one.
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             versions: peers.iter().map(|peer| (peer.name.clone(), peer.version())).collect(),
         }

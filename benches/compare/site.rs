@@ -14,7 +14,8 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 pub const BACKEND: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 2);
 pub const IMAP: u16 = 143;
 pub const POP3: u16 = 110;
-pub const SMTP: u16 = 25;
+/// The port Dovecot proxies submission to unless told otherwise.
+pub const SMTP: u16 = 587;
 /// Where the backend says to nginx which server is behind it.
 pub const AUTH_HTTP: u16 = 8080;
 

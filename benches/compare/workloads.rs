@@ -138,7 +138,7 @@ impl Run {
                 self.figures.insert(figure, millis(percentile(durations, part)));
             }
         }
-        self.figures.insert("stalls", stalls(&self.exchanges).values().sum());
+        self.figures.insert("stalls", stalls(&self.exchanges).values().fold(0.0, |sum, count| sum + count));
     }
 
     fn takes(&mut self, exchanges: Exchanges) {

@@ -2,7 +2,7 @@
 
 use super::{SESSIONS, with_file};
 use crate::protocols::Door;
-use crate::site::{BACKEND, GATEWAY, IMAP, POP3, SMTP, Site};
+use crate::site::{BACKEND, GATEWAY, Site};
 use anyhow::Result;
 use std::fmt::Write;
 use std::path::Path;
@@ -20,13 +20,8 @@ pub(super) fn arguments(site: &Site, room: &Path) -> Result<Vec<String>> {
         pair.key.display(),
         crate::site::NAME,
     );
-    for (protocol, behind) in [("imap", IMAP), ("pop3", POP3), ("submission", SMTP)] {
-        write!(
-            text,
-            "protocol {protocol} {{\n  passdb {{\n    driver = static\n\
-             \x20   args = proxy=y host={BACKEND} port={behind} nopassword=y\n  }}\n}}\n"
-        )?;
-    }
+    // The server's ports are the standard ones, which it finds by itself.
+    writeln!(text, "passdb {{\n  driver = static\n  args = proxy=y host={BACKEND} nopassword=y\n}}")?;
     text.push_str("userdb {\n  driver = static\n  args = uid=nobody gid=nogroup home=/nonexistent\n}\n");
     let listeners = [
         ("imap", [("imap", Door::ImapStarttls), ("imaps", Door::Imaps)]),
