@@ -15,7 +15,7 @@ pub struct Extras {
     pub allow: Option<PathBuf>,
     /// Certificates besides the one.
     pub certificates: Vec<Pair>,
-    /// Whether one wrong password is a ban.
+    /// Whether the second wrong password is a ban.
     pub strict: bool,
 }
 
