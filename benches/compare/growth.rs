@@ -160,6 +160,8 @@ async fn login(peer: &Peer, site: &Site, load: Load, many_of: &Many, count: u32)
     let idlers = if load == Load::Idle { Some(hold(site, many_of.idle).await?) } else { None };
     if load == Load::Banned {
         ban(site, many_of.entries).await?;
+        // What the guesses themselves have left to do is not the sessions'.
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
     let names = if load == Load::Certificates { u32::try_from(many_of.certificates.len())? } else { 0 };
     let cpu_us = sessions(&running, site, names, count).await?;
