@@ -28,7 +28,8 @@ use tokio::time::Instant;
 
 /// All servers of a policy, and what is known of them. Lives over reloads.
 pub struct Backends {
-    servers: RwLock<HashMap<ServerKey, Arc<Server>>>,
+    /// By the backend's name.
+    servers: RwLock<HashMap<String, Vec<Arc<Server>>>>,
     resolver: Resolver,
     observe: Arc<Observe>,
     started: Instant,
@@ -37,9 +38,6 @@ pub struct Backends {
 /// A silent connection is asked after five minutes, and given up after about ten.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
-
-/// A server is known by the backend it stands in, what it speaks and where it is.
-type ServerKey = (String, Protocol, ServerName);
 
 /// One server of a backend for one protocol.
 #[derive(Debug)]
@@ -61,6 +59,21 @@ const UP: u8 = 1;
 const DOWN: u8 = 2;
 
 impl Server {
+    fn new(backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Self> {
+        Arc::new(Self {
+            backend: backend.name.clone(),
+            protocol,
+            name: name.clone(),
+            learned: ArcSwapOption::empty(),
+            state: AtomicU8::new(UNKNOWN),
+            last_good: AtomicU64::new(0),
+        })
+    }
+
+    fn is(&self, protocol: Protocol, name: &ServerName) -> bool {
+        self.protocol == protocol && self.name == *name
+    }
+
     /// Whether the last that was heard of it was good. A server nobody has asked yet is not up.
     pub fn is_up(&self) -> bool {
         self.answers() == Some(true)
@@ -95,33 +108,28 @@ impl Backends {
         let mut servers = self.servers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut old = std::mem::take(&mut *servers);
         for backend in policy.backends.values() {
+            let mut known = old.remove(&backend.name).unwrap_or_default();
+            let mut now = Vec::new();
             for (protocol, names) in &backend.servers {
                 for name in names {
-                    let key = (backend.name.clone(), *protocol, name.clone());
-                    let server = old.remove(&key).unwrap_or_else(|| {
-                        Arc::new(Server {
-                            backend: backend.name.clone(),
-                            protocol: *protocol,
-                            name: name.clone(),
-                            learned: ArcSwapOption::empty(),
-                            state: AtomicU8::new(UNKNOWN),
-                            last_good: AtomicU64::new(0),
-                        })
-                    });
-                    servers.insert(key, server);
+                    let at = known.iter().position(|server| server.is(*protocol, name));
+                    now.push(at.map_or_else(|| Server::new(backend, *protocol, name), |at| known.swap_remove(at)));
                 }
             }
+            servers.insert(backend.name.clone(), now);
+            old.insert(backend.name.clone(), known);
         }
-        for (backend, protocol, name) in old.into_keys() {
-            self.observe.metrics().backend_gone(&backend, protocol, &name.to_string());
+        for gone in old.into_values().flatten() {
+            self.observe.metrics().backend_gone(&gone.backend, gone.protocol, &gone.name.to_string());
         }
     }
 
     /// The servers of a backend for a protocol, in the configuration's order.
     pub fn servers(&self, backend: &Backend, protocol: Protocol) -> Vec<Arc<Server>> {
         let servers = self.servers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = servers.get(&backend.name).map_or(&[][..], Vec::as_slice);
         let names = backend.servers.get(&protocol).map_or(&[][..], Vec::as_slice);
-        names.iter().filter_map(|name| servers.get(&(backend.name.clone(), protocol, name.clone())).cloned()).collect()
+        names.iter().filter_map(|name| known.iter().find(|server| server.is(protocol, name)).cloned()).collect()
     }
 
     /// What a client is told the backend can do before it is dialled: what the first server that is up
@@ -230,7 +238,10 @@ impl Backends {
     /// Tells how a server is, unless a reload has taken it away since it was asked: its metric would come back.
     fn tell(&self, server: &Server, event: &Event) {
         let servers = self.servers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if servers.contains_key(&(server.backend.clone(), server.protocol, server.name.clone())) {
+        if servers
+            .get(&server.backend)
+            .is_some_and(|known| known.iter().any(|one| one.is(server.protocol, &server.name)))
+        {
             self.observe.record(event);
         }
     }

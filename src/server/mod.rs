@@ -155,6 +155,15 @@ impl Server {
         server.open(bound).await?;
         let watching = Arc::clone(&server);
         tokio::spawn(async move { watching.watch_files().await });
+        let trimming = Arc::clone(&server);
+        tokio::spawn(async move {
+            loop {
+                trimming.registry.ebb().await;
+                if let Err(error) = tokio::task::spawn_blocking(gatepost_trim::trim).await {
+                    tracing::error!("giving memory back failed: {error}");
+                }
+            }
+        });
         let sweeping = Arc::clone(&server);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Names sessions, counts them, and reaches each one of them.
@@ -13,9 +14,21 @@ pub struct Registry(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    sessions: Mutex<BTreeMap<SessionId, CancellationToken>>,
+    sessions: Mutex<Sessions>,
     next: AtomicU64,
+    /// Told when many sessions fewer are there than there were.
+    ebb: Notify,
 }
+
+#[derive(Debug, Default)]
+struct Sessions {
+    there: BTreeMap<SessionId, CancellationToken>,
+    /// The most there were since the ebb was last told.
+    high: usize,
+}
+
+/// So many sessions fewer are an ebb: some megabytes.
+const EBB: usize = 500;
 
 /// A session's place; it is given back when this is dropped.
 #[derive(Debug)]
@@ -31,18 +44,19 @@ impl Registry {
     /// Takes a place, if fewer than `limit` are taken.
     pub fn enter(&self, limit: usize) -> Option<Place> {
         let mut sessions = self.lock();
-        if sessions.len() >= limit {
+        if sessions.there.len() >= limit {
             return None;
         }
         // One of its own: children of a common one would all wait for that one's lock, at their beginning and at their end.
         let (id, leave) = (self.name(), CancellationToken::new());
-        sessions.insert(id, leave.clone());
+        sessions.there.insert(id, leave.clone());
+        sessions.high = sessions.high.max(sessions.there.len());
         Some(Place { id, leave, inner: Arc::clone(&self.0) })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().there.len()
     }
 
     /// Whether there is none.
@@ -52,7 +66,12 @@ impl Registry {
 
     /// Every session's wish to leave, oldest first.
     pub fn leaving(&self) -> Vec<CancellationToken> {
-        self.lock().values().cloned().collect()
+        self.lock().there.values().cloned().collect()
+    }
+
+    /// Waits until many sessions have ended, more than have come.
+    pub async fn ebb(&self) {
+        self.0.ebb.notified().await;
     }
 
     /// The clock in the upper bits, so that names sort by time and none comes twice over restarts.
@@ -63,20 +82,43 @@ impl Registry {
         SessionId(self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut sessions = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.there.remove(&self.id);
+        if sessions.there.len() + EBB <= sessions.high {
+            sessions.high = sessions.there.len();
+            self.inner.ebb.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_ebb_is_told_once_for_each_five_hundred_that_are_missing() {
+        let registry = Registry::default();
+        let enter = || registry.enter(usize::MAX).expect("room");
+        let mut places: Vec<_> = (0..EBB * 2).map(|_| enter()).collect();
+        // As many that come as go are none.
+        for _ in 0..EBB * 2 {
+            places.pop();
+            places.push(enter());
+        }
+        assert!(tokio_test::task::spawn(registry.ebb()).poll().is_pending());
+        places.truncate(EBB);
+        assert!(tokio_test::task::spawn(registry.ebb()).poll().is_ready());
+        assert!(tokio_test::task::spawn(registry.ebb()).poll().is_pending());
+        drop(places);
+        assert!(tokio_test::task::spawn(registry.ebb()).poll().is_ready());
+    }
 
     #[test]
     fn a_full_gateway_has_no_place_until_one_is_given_back() {

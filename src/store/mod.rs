@@ -20,7 +20,7 @@ use crate::policy::rate::Rate;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::{Choice, ConstantTimeEq};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Where a key lives. Each space has room of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,20 +120,38 @@ impl Store {
     }
 }
 
+/// What is hashed at once; nearly everything is shorter.
+const AT_ONCE: usize = 512;
+
 /// The keyed hash (BLAKE3 section 2.6: a pseudorandom function) over a domain and length-prefixed parts. A login asks for
 /// some twenty of them, of a block or two each.
 fn keyed_hash(key: &[u8; 32], domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(domain);
+    let mut room = [0; AT_ONCE];
+    let length = domain.len() + parts.iter().map(|part| size_of::<u64>() + part.len()).sum::<usize>();
+    let mut long = Zeroizing::new(Vec::new());
+    let text = if length <= AT_ONCE {
+        &mut room[..length]
+    } else {
+        long.resize(length, 0);
+        &mut long[..]
+    };
+    let mut rest = &mut text[..];
+    let mut put = |bytes: &[u8]| {
+        let (place, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        rest = behind;
+    };
+    put(domain);
     for part in parts {
-        hasher.update(&(part.len() as u64).to_be_bytes());
-        hasher.update(part);
+        put(&(part.len() as u64).to_be_bytes());
+        put(part);
     }
-    let mut hash = [0; 16];
-    hasher.finalize_xof().fill(&mut hash);
-    // The last block may hold a password's end.
-    hasher.zeroize();
-    hash
+    let hash = blake3::keyed_hash(key, text);
+    // A password may stand there.
+    text.zeroize();
+    let mut cut = [0; 16];
+    cut.copy_from_slice(&hash.as_bytes()[..16]);
+    cut
 }
 
 #[cfg(test)]

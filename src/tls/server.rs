@@ -156,8 +156,12 @@ impl ServerTls {
         // that: nothing in it is a secret, and who it goes to is settled by no certificate.
         config.send_half_rtt_data = true;
         match &tickets {
-            // Two, rustls' default: mail clients open a few connections side by side, and a ticket is for one.
-            Some(tickets) => config.ticketer = Arc::clone(tickets),
+            Some(tickets) => {
+                config.ticketer = Arc::clone(tickets);
+                // A ticket is for one connection (RFC 8446 appendix C.4), and each connection leaves one for the next. A
+                // second one costs as much as all that the gate does.
+                config.send_tls13_tickets = 1;
+            }
             None => config.send_tls13_tickets = 0,
         }
         let configs = Alpn::ALL.map(|alpn| {
