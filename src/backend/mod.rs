@@ -11,6 +11,7 @@ mod resolve;
 
 pub use dialogue::{Dialogue, Lost};
 
+use crate::observe::metrics::{BackendMetrics, Metrics};
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::{Backend, Policy, ServerName, Timeouts};
 use crate::proto::{BackSettings, Capabilities, Protocol, Service};
@@ -50,6 +51,7 @@ pub struct Server {
     pub name: ServerName,
     learned: ArcSwapOption<Capabilities>,
     state: AtomicU8,
+    metrics: BackendMetrics,
     /// Milliseconds after the start of the last good dialogue; zero for never.
     last_good: AtomicU64,
 }
@@ -59,13 +61,14 @@ const UP: u8 = 1;
 const DOWN: u8 = 2;
 
 impl Server {
-    fn new(backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Self> {
+    fn new(backend: &Backend, protocol: Protocol, name: &ServerName, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
             backend: backend.name.clone(),
             protocol,
             name: name.clone(),
             learned: ArcSwapOption::empty(),
             state: AtomicU8::new(UNKNOWN),
+            metrics: metrics.backend(&backend.name, protocol),
             last_good: AtomicU64::new(0),
         })
     }
@@ -113,7 +116,8 @@ impl Backends {
             for (protocol, names) in &backend.servers {
                 for name in names {
                     let at = known.iter().position(|server| server.is(*protocol, name));
-                    now.push(at.map_or_else(|| Server::new(backend, *protocol, name), |at| known.swap_remove(at)));
+                    let fresh = || Server::new(backend, *protocol, name, self.observe.metrics());
+                    now.push(at.map_or_else(fresh, |at| known.swap_remove(at)));
                 }
             }
             servers.insert(backend.name.clone(), now);
@@ -189,7 +193,7 @@ impl Backends {
         let started = Instant::now();
         let opened = async {
             let stream = self.connect(&server.name, timeouts.connect).await.map_err(Unready::silent)?;
-            self.observe.metrics().backend(&server.backend, server.protocol).connected(started.elapsed());
+            server.metrics.connected(started.elapsed());
             Dialogue::begin(stream, Arc::clone(server), settings.clone(), timeouts.backend_greeting).await
         };
         match opened.await {

@@ -67,6 +67,9 @@ const WATCH: Duration = Duration::from_secs(5);
 /// How often counters that nobody asked for any more are thrown out.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// Sessions that end within this of each other end together.
+const LAST_OF_AN_EBB: Duration = Duration::from_secs(1);
+
 /// How long the end of the process waits for the last events of sessions that were cut off.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
@@ -156,14 +159,7 @@ impl Server {
         let watching = Arc::clone(&server);
         tokio::spawn(async move { watching.watch_files().await });
         let trimming = Arc::clone(&server);
-        tokio::spawn(async move {
-            loop {
-                trimming.registry.ebb().await;
-                if let Err(error) = tokio::task::spawn_blocking(gatepost_trim::trim).await {
-                    tracing::error!("giving memory back failed: {error}");
-                }
-            }
-        });
+        tokio::spawn(async move { trimming.give_memory_back().await });
         let sweeping = Arc::clone(&server);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP);
@@ -177,6 +173,24 @@ impl Server {
             }
         });
         Ok(server)
+    }
+
+    /// Gives memory back while many sessions end, in small pieces, and once more when no more of them do.
+    async fn give_memory_back(&self) {
+        let mut goes_on = false;
+        loop {
+            let ebb = self.registry.ebb();
+            goes_on = match goes_on {
+                true => tokio::time::timeout(LAST_OF_AN_EBB, ebb).await.is_ok(),
+                false => {
+                    ebb.await;
+                    true
+                }
+            };
+            if let Err(error) = tokio::task::spawn_blocking(gatepost_trim::trim).await {
+                tracing::error!("giving memory back failed: {error}");
+            }
+        }
     }
 
     /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a

@@ -1,6 +1,7 @@
 //! A small set whose members are forgotten one by one.
 
 use super::Tag;
+use smallvec::SmallVec;
 use std::time::Duration;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -23,7 +24,9 @@ pub struct Found {
 /// Members with the time each was last put in, in order of that time.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    members: Vec<Member>,
+    /// Nearly always one, which stands in the map itself: a piece of memory for each would lie between those of sessions, and
+    /// keep their pages when they have ended.
+    members: SmallVec<[Member; 1]>,
     /// When the last of them runs out.
     until: Tick,
 }

@@ -20,7 +20,7 @@ const CAPABILITIES: &[u8] = b"* CAPABILITY IMAP4rev1 IDLE\r\n";
 
 impl Dialogue for Imap {
     fn greeting(&self) -> &'static [u8] {
-        b"* OK ready\r\n"
+        b"* OK [CAPABILITY IMAP4rev1 IDLE] ready\r\n"
     }
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Then {

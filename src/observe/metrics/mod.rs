@@ -203,7 +203,7 @@ impl Metrics {
 }
 
 /// The handles of one backend and protocol.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct BackendMetrics {
     connect: Histogram,
 }

@@ -322,7 +322,7 @@ impl Secured {
                 held.drain(..driven.used);
             }
             let words = out.filled();
-            let sent = match waits.then_some(Poll::Pending).unwrap_or_else(|| Pin::new(socket).poll_write(cx, words)) {
+            let sent = match if waits { Poll::Pending } else { Pin::new(socket).poll_write(cx, words) } {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
