@@ -24,6 +24,10 @@ impl Side for ClientStream {
     fn hold(&mut self) {
         ClientStream::hold(self);
     }
+
+    fn waiting(&self) -> usize {
+        ClientStream::waiting(self)
+    }
 }
 
 /// Puts the two sides together, with what was read too far at the beginning.

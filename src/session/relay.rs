@@ -23,6 +23,8 @@ const SCRATCH: usize = 256 * 1024;
 const SMALL: usize = 16 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
+/// A goodbye is not longer.
+const LAST_WORDS: usize = 1024;
 /// Rounds of a direction before the other sessions of the thread get their turn.
 const ROUNDS: u32 = 8;
 
@@ -79,6 +81,11 @@ pub(super) struct Start {
 pub(super) trait Side: AsyncRead + AsyncWrite + Unpin {
     /// What is written from here on may wait until the side is closed: its last words and its end are one packet then.
     fn hold(&mut self) {}
+
+    /// How much of what it took it has not sent yet.
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
 impl Side for TcpStream {}
@@ -131,10 +138,10 @@ impl<C: Side, B: Side> Relay<C, B> {
     /// Moves what can be moved; ready at the end.
     fn poll_move(&mut self, quiet: &mut Quiet, sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
         let Self { client, backend, up, down, idle, first_end } = self;
-        let moved = up.moved + down.moved;
+        let before = (up.moved + down.moved, client.waiting());
         let up_state = up.poll(client, backend, cx);
         let down_state = down.poll(backend, client, cx);
-        if up.moved + down.moved != moved {
+        if (up.moved + down.moved, client.waiting()) != before {
             quiet.since = Instant::now();
         }
         match (up_state, down_state) {
@@ -149,6 +156,8 @@ impl<C: Side, B: Side> Relay<C, B> {
         if first_end.is_none() {
             *first_end = match (up.source_ended, down.source_ended) {
                 (_, true) => Some(End::Backend),
+                _ if down.source_broke => Some(End::BackendBroke),
+                _ if up.source_broke => Some(End::ClientBroke),
                 (true, false) => Some(End::Client),
                 (false, false) => up.done.then_some(End::BackendBroke),
             };
@@ -282,7 +291,7 @@ impl Pump {
             if chunk.is_empty() {
                 return if self.source_broke { Err(Broken::Reading) } else { Ok(read) };
             }
-            if self.source_ended && self.behind == Behind::LastWords && chunk.len() <= SMALL {
+            if self.source_ended && self.behind == Behind::LastWords && chunk.len() <= LAST_WORDS {
                 writer.hold();
             }
             self.note(chunk);

@@ -93,6 +93,11 @@ impl ClientStream {
         }
     }
 
+    /// How much the socket has not taken yet of what was written.
+    pub(super) fn waiting(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.waiting())
+    }
+
     /// Wipes what was read and taken: it may have been a password.
     pub(super) fn forget(&mut self) {
         if let Some(tls) = &mut self.tls {
@@ -105,9 +110,10 @@ impl ClientStream {
     pub(super) async fn close(mut self) {
         let closing = async {
             self.shutdown().await?;
+            // Whatever comes now is no longer looked at, nor opened.
             let mut rest = [0; 1024];
             let mut budget = 64;
-            while budget > 0 && self.read(&mut rest).await? > 0 {
+            while budget > 0 && self.socket.read(&mut rest).await? > 0 {
                 budget -= 1;
             }
             Ok::<_, io::Error>(())
@@ -121,12 +127,12 @@ impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let Self { socket, tls, .. } = &mut *self;
-        ready!(match tls {
+        let read = ready!(match tls {
             None => Pin::new(socket).poll_read(cx, buf),
             Some(tls) => tls.poll_read(socket, cx, buf),
-        })?;
+        });
         self.bytes_in += (buf.filled().len() - before) as u64;
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Records {
     sni: Option<String>,
     /// The client has said that it will send nothing more.
     closed: bool,
+    /// There was a fault. rustls must not be asked again: it still counts on what it has seen of the record that was wrong.
+    failed: bool,
 }
 
 /// What is to be done once everything that came has been looked at.
@@ -86,6 +88,9 @@ pub(super) enum Fault {
     /// What the client did.
     #[error(transparent)]
     Client(#[from] rustls::Error),
+    /// There was a fault before.
+    #[error("the connection is over")]
+    Over,
     /// No room for the handshake's messages, or all that a key is good for is written.
     #[error("no further record can be written: {0}")]
     Unwritable(String),
@@ -109,7 +114,7 @@ impl Records {
     /// # Errors
     /// A configuration that cannot serve.
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false })
+        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false, failed: false })
     }
 
     /// Whether the handshake is under way.
@@ -136,7 +141,7 @@ impl Records {
     /// has to say goes to `out`. Then does what is to be done, unless `plain` had enough before.
     ///
     /// # Errors
-    /// [`Fault`]. An alert that tells the client stands in `out`; nothing may be asked any more.
+    /// [`Fault`]. An alert that tells the client stands in `out`; only [`Then::Close`] is still understood, and has nothing to say.
     pub(super) fn drive(
         &mut self,
         incoming: &mut [u8],
@@ -144,6 +149,11 @@ impl Records {
         then: Then<'_>,
         mut plain: impl FnMut(&[u8]) -> bool,
     ) -> Result<Driven, Fault> {
+        if self.failed {
+            // Our alert was the last word.
+            let done = Driven { used: incoming.len(), stopped: false, done: true };
+            return if matches!(then, Then::Close) { Ok(done) } else { Err(Fault::Over) };
+        }
         let mut driven = Driven::default();
         loop {
             let status = self.process(&mut incoming[driven.used..]);
@@ -182,6 +192,7 @@ impl Records {
                 Ok(_) => false,
                 Err(error) => {
                     self.last_words(&mut incoming[driven.used + discard..], out);
+                    self.failed = true;
                     return Err(error.into());
                 }
             };

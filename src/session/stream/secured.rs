@@ -23,9 +23,10 @@ use tokio::net::TcpStream;
 const SCRATCH: usize = 256 * 1024;
 /// The most that is read or written at once for a stranger.
 const FOR_A_STRANGER: usize = 4 * 1024;
-/// The most that is kept of records which are not whole. The largest has 18 KiB (RFC 5246 section 6.2.3), a hello in many
-/// records more.
+/// The most that is kept of records which are not whole: of a hello in many of them, or a user's message in many.
 const HELD: usize = 44 * 1024;
+/// The same behind the handshake of a stranger: the largest record (RFC 5246 section 6.2.3).
+const HELD_OF_A_STRANGER: usize = 5 + 16 * 1024 + 2048;
 /// What may stand before what is written: the messages of a handshake.
 const BEFORE: usize = 128 * 1024;
 
@@ -122,9 +123,14 @@ impl Secured {
         Poll::Ready(Ok(self.records.facts()))
     }
 
-    /// What is written from here on waits for [`Self::poll_end`].
+    /// What is written from here on waits for [`Self::poll_end`], unless the socket is full: who takes little gets time.
     pub(super) fn hold(&mut self) {
-        self.is_held = true;
+        self.is_held = !self.must_send;
+    }
+
+    /// How much the socket has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.unsent.len()
     }
 
     /// Wipes what was taken of the text: what is left of it gets other memory.
@@ -234,7 +240,7 @@ impl Secured {
     ) -> Poll<io::Result<usize>> {
         let room = match &self.hello {
             Some(hello) => hello.left().map_err(invalid)?.min(FOR_A_STRANGER),
-            None if self.held.len() >= HELD => return Poll::Ready(Err(invalid("a message without end"))),
+            None if self.held.len() >= self.most_held() => return Poll::Ready(Err(invalid("a message without end"))),
             None if self.is_trusted => buf.remaining().clamp(FOR_A_STRANGER, SCRATCH),
             None => FOR_A_STRANGER,
         };
@@ -259,9 +265,16 @@ impl Secured {
         });
         if self.must_send && (read.is_pending() || matches!(read, Poll::Ready(Err(_)))) {
             // What TLS has to say itself, as no to a renegotiation or an alert, waits for no words of ours.
-            let _ = self.poll_send(socket, cx)?;
+            let sent = self.poll_send(socket, cx);
+            if let (Poll::Pending, Poll::Ready(Err(error))) = (&read, sent) {
+                return Poll::Ready(Err(error));
+            }
         }
         read
+    }
+
+    fn most_held(&self) -> usize {
+        if self.is_trusted { HELD } else { HELD_OF_A_STRANGER }
     }
 
     /// Puts the greeting behind the flight that is to be sent, if that may be.
@@ -309,7 +322,7 @@ impl Secured {
     /// Writes records, behind those that wait. What the socket does not take waits.
     fn send(&mut self, socket: &mut TcpStream, cx: &mut Context<'_>, then: Then<'_>) -> io::Result<()> {
         let waits = self.is_held && matches!(then, Then::Write(_));
-        let Self { records, held, plain, unsent, .. } = self;
+        let Self { records, held, plain, unsent, must_send, holds_records, .. } = self;
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
             out.put(unsent);
@@ -317,7 +330,15 @@ impl Secured {
                 plain.extend_from_slice(text);
                 true
             });
-            let driven = driven.map_err(invalid_record)?;
+            let driven = match driven {
+                Ok(driven) => driven,
+                Err(fault) => {
+                    // The alert, if there is one.
+                    *unsent = BytesMut::from(&*out.filled());
+                    *must_send = true;
+                    return Err(invalid_record(fault));
+                }
+            };
             if driven.used > 0 {
                 held.drain(..driven.used);
             }
@@ -328,8 +349,8 @@ impl Secured {
             };
             unsent.clear();
             unsent.extend_from_slice(&words[sent..]);
-            self.must_send = sent < words.len() && !waits;
-            self.holds_records = false;
+            *must_send = sent < words.len() && !waits;
+            *holds_records = false;
             if driven.done { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotConnected)) }
         })?;
         release(&mut self.unsent);
@@ -349,13 +370,13 @@ impl Secured {
     }
 }
 
-/// Keeps the rest, in no more memory than it takes.
+/// Keeps the rest, in hardly more memory than it takes.
 fn keep(held: &mut Vec<u8>, rest: &[u8]) {
-    if rest.is_empty() {
-        *held = Vec::new();
-    } else {
+    if (rest.len()..=rest.len() + FOR_A_STRANGER).contains(&held.capacity()) && !rest.is_empty() {
         held.clear();
         held.extend_from_slice(rest);
+    } else {
+        *held = rest.to_vec();
     }
 }
 
@@ -369,7 +390,7 @@ fn release(buffer: &mut BytesMut) {
 fn invalid_record(fault: Fault) -> io::Error {
     match fault {
         Fault::Client(error) => invalid(error),
-        Fault::Unwritable(_) => io::Error::other(fault),
+        Fault::Over | Fault::Unwritable(_) => io::Error::other(fault),
     }
 }
 
