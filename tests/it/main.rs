@@ -9,6 +9,7 @@ mod faults;
 mod garbage;
 mod gate;
 mod gateway;
+mod greeting;
 mod hostile;
 mod lifecycle;
 mod live;

@@ -227,3 +227,6 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
