@@ -141,7 +141,7 @@ impl Records {
     /// has to say goes to `out`. Then does what is to be done, unless `plain` had enough before.
     ///
     /// # Errors
-    /// [`Fault`]. An alert that tells the client stands in `out`; only [`Then::Close`] is still understood, and has nothing to say.
+    /// [`Fault`]. Where there is an alert for it, it stands in `out`; only [`Then::Close`] is still understood, and has nothing to say.
     pub(super) fn drive(
         &mut self,
         incoming: &mut [u8],
@@ -150,7 +150,7 @@ impl Records {
         mut plain: impl FnMut(&[u8]) -> bool,
     ) -> Result<Driven, Fault> {
         if self.failed {
-            // Our alert was the last word.
+            // Our alert, where rustls has one for the fault, was the last word.
             let done = Driven { used: incoming.len(), stopped: false, done: true };
             return if matches!(then, Then::Close) { Ok(done) } else { Err(Fault::Over) };
         }

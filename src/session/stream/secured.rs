@@ -225,7 +225,7 @@ impl Secured {
             self.is_ended = true;
             // The end of the connection goes with it in one packet. A socket that refuses the option still works.
             let _ = SockRef::from(&*socket).set_tcp_cork(true);
-            // After a fault, and before the handshake is over, there is nothing to say: the alert has said it.
+            // After a fault, and before the handshake is over, there is nothing to say: the alert has said what there is.
             let _ = self.send(socket, cx, Then::Close);
         }
         self.poll_send(socket, cx)
