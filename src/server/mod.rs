@@ -180,13 +180,12 @@ impl Server {
         let mut goes_on = false;
         loop {
             let ebb = self.registry.ebb();
-            goes_on = match goes_on {
-                true => tokio::time::timeout(LAST_OF_AN_EBB, ebb).await.is_ok(),
-                false => {
-                    ebb.await;
-                    true
-                }
-            };
+            if goes_on {
+                goes_on = tokio::time::timeout(LAST_OF_AN_EBB, ebb).await.is_ok();
+            } else {
+                ebb.await;
+                goes_on = true;
+            }
             if let Err(error) = tokio::task::spawn_blocking(gatepost_trim::trim).await {
                 tracing::error!("giving memory back failed: {error}");
             }

@@ -115,7 +115,8 @@ fn without_header(session: &Session, fault: &NoHeader) {
     session.shared.observe.record(&event);
 }
 
-/// Speaks TLS from here on, and says what of `greeting` can be said within the handshake. A failure is recorded as `tls.failed`, with what the client did.
+/// Speaks TLS from here on, and says what of `greeting` can be said within the handshake. A failure is recorded as
+/// `tls.failed`, with what the client did.
 /// A load balancer that looks in on its own behalf and says nothing has failed at nothing.
 ///
 /// # Errors

@@ -98,14 +98,20 @@ pub(super) struct Greeting {
 
 /// The greeting, where it needs nothing of the backend that is not remembered.
 pub(super) fn greeting(session: &Session) -> Option<Greeting> {
-    (!wants_a_timestamp(session, true)).then(|| greet(session, remembered(session)))
+    if wants_a_timestamp(session, true) {
+        return None;
+    }
+    let mut greeting = Greeting { shown: remembered(session), ..Greeting::unsaid(session) };
+    greeting.front.greet(&greeting.shown, &mut greeting.words);
+    Some(greeting)
 }
 
-fn greet(session: &Session, shown: Arc<Capabilities>) -> Greeting {
-    let mut front = proto::front(session.policy.front_settings(&session.listener));
-    let mut words = BytesMut::new();
-    front.greet(&shown, &mut words);
-    Greeting { front, shown, words }
+impl Greeting {
+    /// Before it is known what is to be said.
+    fn unsaid(session: &Session) -> Self {
+        let front = proto::front(session.policy.front_settings(&session.listener));
+        Self { front, shown: Arc::default(), words: BytesMut::new() }
+    }
 }
 
 /// Drives the dialogue to its end.
@@ -118,11 +124,7 @@ pub(super) async fn login(
     let session_started = session.started;
     let deadline = session_started + session.policy.timeouts.login;
     let has_greeted = greeting.is_some();
-    let Greeting { front, shown, words } = greeting.unwrap_or_else(|| Greeting {
-        front: proto::front(session.policy.front_settings(&session.listener)),
-        shown: Arc::default(),
-        words: BytesMut::new(),
-    });
+    let Greeting { front, shown, words } = greeting.unwrap_or_else(|| Greeting::unsaid(session));
     let mut engine = Engine {
         session,
         client,

@@ -343,10 +343,10 @@ impl Secured {
                 held.drain(..driven.used);
             }
             let words = out.filled();
-            let sent = match if waits { Poll::Pending } else { Pin::new(socket).poll_write(cx, words) } {
-                Poll::Ready(sent) => sent?,
-                Poll::Pending => 0,
-            };
+            let mut sent = 0;
+            if !waits && let Poll::Ready(taken) = Pin::new(socket).poll_write(cx, words) {
+                sent = taken?;
+            }
             unsent.clear();
             unsent.extend_from_slice(&words[sent..]);
             *must_send = sent < words.len() && !waits;
