@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let done = match options::parse(&arguments) {
         Task::Nothing => Ok(()),
         Task::Backend(options) => backend::run(&options),
+        Task::Bare(options) => peers::bare::run(&options),
         Task::Compare(compare) => run(&compare),
     };
     match done {

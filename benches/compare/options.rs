@@ -10,6 +10,7 @@ pub enum Task {
     /// `cargo test` or a bare `cargo bench` came by.
     Nothing,
     Backend(BackendOptions),
+    Bare(BareOptions),
     Compare(Box<Compare>),
 }
 
@@ -20,7 +21,7 @@ struct Arguments {
     /// Everything, five times; what the other options leave open is as with this one
     #[arg(long)]
     all: bool,
-    /// Only these: gatepost, haproxy, nginx-mail, nginx-stream, stunnel, hitch, dovecot
+    /// Only these: gatepost, haproxy, nginx-mail, nginx-stream, stunnel, hitch, dovecot, bare
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<Kind>,
     /// Only these workloads (--list names them), or `growth`
@@ -69,8 +70,24 @@ pub struct BackendOptions {
     pub log: PathBuf,
 }
 
+/// How the gateway that does nothing is started: the program itself, too.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+pub struct BareOptions {
+    #[arg(long)]
+    pub address: std::net::SocketAddr,
+    #[arg(long)]
+    pub behind: std::net::SocketAddr,
+    #[arg(long)]
+    pub chain: PathBuf,
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
 /// The word that makes the program the backend.
 pub const BACKEND: &str = "backend";
+/// The word that makes it the gateway that does nothing.
+pub const BARE: &str = "bare";
 
 pub struct Compare {
     pub peers: Vec<Peer>,
@@ -98,6 +115,9 @@ pub fn parse(arguments: &[String]) -> Task {
     let by_cargo_test = !arguments.iter().any(|argument| argument == "--bench" || argument == "--all");
     if arguments.first().is_some_and(|word| word == BACKEND) {
         return Task::Backend(BackendOptions::parse_from(&arguments[1..]));
+    }
+    if arguments.first().is_some_and(|word| word == BARE) {
+        return Task::Bare(BareOptions::parse_from(&arguments[1..]));
     }
     if !given || by_cargo_test {
         eprintln!("compare: nothing to do; benches/compare/run measures, and benches/README.md says how");

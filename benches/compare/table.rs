@@ -73,7 +73,7 @@ const MLKEM_TARGET: f64 = 1.12;
 pub fn markdown(all: &[Measured], peers: &[Peer], workloads: &[Workload], environment: &Environment) -> String {
     let mut text = format!("{environment}\n\n");
     let head: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
-    let ours: Vec<&Peer> = peers.iter().filter(|peer| peer.kind == Kind::Gatepost).collect();
+    let ours: Vec<&Peer> = peers.iter().filter(|peer| is_ours(peer)).collect();
     let best: String = ours.iter().map(|peer| format!(" {} : best | ", peer.name)).collect();
     let _ = writeln!(text, "| | {} |{} target |", head.join(" | "), best.replace("|  ", "| ").trim_end_matches(' '));
     let _ = writeln!(text, "| --- |{}", " ---: |".repeat(peers.len() + ours.len() + 1));
@@ -112,12 +112,17 @@ fn cell(all: &[Measured], row: &Row, workload: &Workload, peer: &Peer) -> String
     }
 }
 
+/// What is compared with the others.
+fn is_ours(peer: &Peer) -> bool {
+    matches!(peer.kind, Kind::Gatepost | Kind::Bare)
+}
+
 /// The median of each round's own ratio to the best of the others; where there are no others, to the first gatepost.
 fn ratio(all: &[Measured], row: &Row, own: &Peer, peers: &[Peer]) -> String {
     if row.figure == "given_back" {
         return "–".to_owned();
     }
-    let mut others: Vec<&Peer> = peers.iter().filter(|peer| peer.kind != Kind::Gatepost).collect();
+    let mut others: Vec<&Peer> = peers.iter().filter(|peer| !is_ours(peer)).collect();
     if others.is_empty() {
         others.extend(peers.first());
     }

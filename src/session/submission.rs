@@ -8,16 +8,17 @@ use crate::proto::smtp::{
     self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
 use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
+use zeroize::Zeroize;
 
 use super::stream::ClientStream;
 
@@ -27,10 +28,15 @@ const FOR_A_USER: Room = Room { held: 64 * 1024, waiting: 64 * 1024 };
 const FOR_A_STRANGER: Room = Room { held: 2 * 1024, waiting: 1 };
 /// A line that is not over yet may stand there all the same: a command or a reply of 8 KiB, and what shows that it is longer.
 const LINE: usize = 9 * 1024;
-/// The most that is made ready to be read into at once.
+/// The most that is read at once.
 const READ: usize = 16 * 1024;
 /// A buffer larger than this is given back while nothing stands in it.
 const KEPT: usize = 1024;
+
+thread_local! {
+    /// What is read goes through here, so that a session that waits owns no room for what may come.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
 
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Box<Open>) -> Box<Ending> {
@@ -440,10 +446,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         if room == 0 {
             return Poll::Pending;
         }
-        if from.capacity() - from.len() < KEPT.min(room) {
-            from.reserve(room.min(READ));
-        }
-        poll_read_buf(Pin::new(io), cx, &mut from.limit(room))
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(&mut scratch[..room.min(READ)]);
+            ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+            from.extend_from_slice(buf.filled());
+            let read = buf.filled().len();
+            // A password may stand in it that nobody should have said here.
+            buf.filled_mut().zeroize();
+            Poll::Ready(Ok(read))
+        })
     }
 
     /// All of it written and flushed, or no way to.

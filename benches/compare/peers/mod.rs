@@ -1,5 +1,6 @@
 //! The gateways that are compared, each set up as a careful admin would, with the settings that are best for what is measured.
 
+pub mod bare;
 mod dovecot;
 mod gatepost;
 mod haproxy;
@@ -28,6 +29,8 @@ pub enum Kind {
     Stunnel,
     Hitch,
     Dovecot,
+    /// What no gateway can go below; nobody is compared with it.
+    Bare,
 }
 
 /// What a peer is started for.
@@ -53,8 +56,16 @@ pub struct Running {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Gatepost, Self::Haproxy, Self::NginxMail, Self::NginxStream, Self::Stunnel, Self::Hitch, Self::Dovecot];
+    pub const ALL: [Self; 8] = [
+        Self::Gatepost,
+        Self::Haproxy,
+        Self::NginxMail,
+        Self::NginxStream,
+        Self::Stunnel,
+        Self::Hitch,
+        Self::Dovecot,
+        Self::Bare,
+    ];
 
     /// Whether it can be entered there: who is no mail program knows no STARTTLS.
     pub fn has(self, door: Door) -> bool {
@@ -70,7 +81,12 @@ impl Peer {
     }
 
     pub fn other(kind: Kind) -> Self {
+        if kind == Kind::Bare {
+            let program = std::env::current_exe().expect("a running program has a path");
+            return Self { name: "bare".to_owned(), kind, program };
+        }
         let (name, program) = match kind {
+            Kind::Bare => unreachable!("it is this program"),
             Kind::Gatepost => ("gatepost", "gatepost"),
             Kind::Haproxy => ("HAProxy", "/usr/sbin/haproxy"),
             Kind::NginxMail => ("nginx mail", "/usr/sbin/nginx"),
@@ -94,6 +110,7 @@ impl Peer {
     /// What it says its version is.
     pub fn version(&self) -> String {
         let flag = match self.kind {
+            Kind::Bare => return "of the same day".to_owned(),
             Kind::Haproxy | Kind::NginxMail | Kind::NginxStream => "-v",
             Kind::Stunnel => "-version",
             Kind::Gatepost | Kind::Hitch | Kind::Dovecot => "--version",
@@ -122,7 +139,8 @@ impl Peer {
             Kind::NginxMail => nginx::mail(site, &room)?,
             Kind::NginxStream => nginx::stream(site, &room, purpose)?,
             Kind::Stunnel => stunnel::arguments(site, &room)?,
-            // It knows one backend.
+            // These two know one backend.
+            Kind::Bare => bare::arguments(site, doors[0]),
             Kind::Hitch => hitch::arguments(site, &room, doors[0])?,
             Kind::Dovecot => dovecot::arguments(site, &room)?,
         };
