@@ -216,7 +216,7 @@ impl Identity {
         &self.certified.cert
     }
 
-    /// Gives what rustls serves.
+    /// Gives what rustls signs with.
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }

@@ -1,5 +1,5 @@
 //! TLS on the client's side of the gateway: which certificate a client is shown, what is wrong with one, how a
-//! new one takes the place of the old, and what a handshake came to.
+//! new one takes the place of the old, and what a handshake came to. On the other side: which server is believed.
 //!
 //! ```text
 //! CertificateFiles --load--> Identity + findings --> Certificates (chosen by SNI and key type)
@@ -15,6 +15,7 @@
 mod ca;
 mod certificates;
 mod chain;
+mod client;
 mod facts;
 mod files;
 mod finding;
@@ -29,6 +30,7 @@ mod watch;
 
 pub use ca::{CaError, Issued, PrivateCa};
 pub use certificates::Certificates;
+pub use client::{Trust, TrustError, client_config, server_name, words};
 pub use facts::{FAILURE_REASONS, Facts, failure_reason};
 pub use files::CertificateFiles;
 pub use finding::{ChainFinding, Severity};
