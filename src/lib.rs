@@ -10,14 +10,14 @@
 //! | 7 | [`admin`] | metrics, health and control over HTTP |
 //! | 6 | [`server`] | the process: workers, doors, registry of sessions, reload, drain, sandbox |
 //! | 5 | [`session`] | one connection: handshake → login → relay |
-//! | 4 | [`gate`], [`backend`] | may this happen? · the servers behind: dial, health, what they can do |
+//! | 4 | [`gate`], [`route`], [`backend`] | may this happen? · to whom does this user belong? · the servers behind: dial, health, what they can do |
 //! | 3 | [`config`], [`store`], [`observe`] | YAML → policy · counters and marks · events → log and metrics |
 //! | 2 | [`policy`], [`tls`] | what the configuration means · certificates, private CA, SNI |
 //! | 1 | [`proto`] | the mail protocols, sans-IO |
 //!
 //! # The life of a connection
 //! `server/listener.rs` accepts, on the worker that will serve it → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
-//! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, dial, the back half logs in, one
+//! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, route, dial, the back half logs in, one
 //! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
 
 pub mod admin;
@@ -28,6 +28,7 @@ pub mod gate;
 pub mod observe;
 pub mod policy;
 pub mod proto;
+pub mod route;
 pub mod server;
 pub mod session;
 pub mod store;

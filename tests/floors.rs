@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module, and all it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("proto", &[]),
     ("policy", &["proto"]),
     ("tls", &[]),
@@ -13,11 +13,18 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("store", &["policy"]),
     ("observe", &["proto", "policy"]),
     ("gate", &["proto", "policy", "tls", "store", "observe"]),
+    ("route", &["proto", "policy"]),
     ("backend", &["proto", "policy", "tls", "observe"]),
-    ("session", &["proto", "policy", "tls", "store", "observe", "gate", "backend"]),
-    ("server", &["proto", "policy", "tls", "config", "store", "observe", "gate", "backend", "session"]),
+    ("session", &["proto", "policy", "tls", "store", "observe", "gate", "route", "backend"]),
+    ("server", &["proto", "policy", "tls", "config", "store", "observe", "gate", "route", "backend", "session"]),
     ("admin", &["server", "observe"]),
-    ("cli", &["proto", "policy", "tls", "config", "store", "observe", "gate", "backend", "session", "server", "admin"]),
+    (
+        "cli",
+        &[
+            "proto", "policy", "tls", "config", "store", "observe", "gate", "route", "backend", "session", "server",
+            "admin",
+        ],
+    ),
 ];
 
 #[test]

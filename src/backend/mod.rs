@@ -136,6 +136,12 @@ impl Backends {
         names.iter().filter_map(|name| known.iter().find(|server| server.is(protocol, name)).cloned()).collect()
     }
 
+    /// The server of a backend at an address, and one of which nothing is known where the configuration names none there.
+    pub fn server_at(&self, backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Server> {
+        let known = self.servers(backend, protocol).into_iter().find(|server| server.is(protocol, name));
+        known.unwrap_or_else(|| Server::new(backend, protocol, name, self.observe.metrics()))
+    }
+
     /// What a client is told the backend can do before it is dialled: what the first server that is up
     /// last said, else what any has said, else the protocol's minimum.
     pub fn remembered(&self, backend: &Backend, protocol: Protocol) -> Arc<Capabilities> {

@@ -4,6 +4,7 @@
 
 use crate::policy::ServerName;
 use crate::policy::rate::Rate;
+use crate::proto::{Protocol, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -49,6 +50,47 @@ pub(super) enum ListEntry {
 /// Something that is not looked at and must not be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hidden;
+
+/// A protocol as routes tell them apart; submission is smtp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RouteProtocol(pub(super) Protocol);
+
+impl FromStr for RouteProtocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "imap" => Ok(Self(Protocol::Imap)),
+            "pop3" => Ok(Self(Protocol::Pop3)),
+            "smtp" | "submission" => Ok(Self(Protocol::Smtp)),
+            _ => Err("is not a protocol: write imap, pop3 or smtp".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for RouteProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// A value that must not be shown.
+#[derive(Debug, Clone)]
+pub(super) struct SecretText(pub(super) Secret<String>);
+
+impl FromStr for SecretText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(Secret::new(text.to_owned())))
+    }
+}
+
+impl fmt::Display for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
 
 impl FromStr for Span {
     type Err = String;
@@ -329,6 +371,8 @@ text_values! {
     Server "HOST:PORT" {"type": "string", "description": "HOST:PORT of a server.", "examples": ["10.0.0.5:143"]}
     Host "a host name or address" {"type": "string", "description": "A host name or address without a port.", "examples": ["10.0.0.5"]}
     ListEntry "a network or file:PATH" {"type": "string", "description": "An address, a network, or file:PATH.", "examples": ["192.0.2.7", "10.0.0.0/8", "2001:db8::/32", "file:/etc/gatepost/allow"]}
+    RouteProtocol "imap, pop3 or smtp" {"enum": ["imap", "pop3", "smtp", "submission"]}
+    SecretText "a word" {"type": "string"}
     Hidden "a word" {"type": "string"}
 }
 

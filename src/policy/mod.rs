@@ -6,12 +6,15 @@
 pub mod access;
 pub mod rate;
 mod reach;
+mod reread;
+pub mod route;
 
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
+use route::{Routes, Sni};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +32,8 @@ pub struct Policy {
     pub listeners: Vec<Arc<Listener>>,
     /// By name.
     pub backends: BTreeMap<String, Arc<Backend>>,
+    /// Which session goes to which of them.
+    pub routes: Arc<Routes>,
     /// Who may log in how.
     pub auth: Auth,
     /// Rules for mail.
@@ -235,15 +240,37 @@ pub struct Runtime {
 }
 
 impl Policy {
+    /// Rereads the lists and maps that have changed: for each, whose it is, where it is, and whether it says something else now
+    /// or what is wrong with it; then what it said last stays.
+    pub fn reread(&self) -> Vec<(String, PathBuf, Result<bool, String>)> {
+        let mut all = Vec::new();
+        let mut lists = |owner: &str, outcomes: Vec<(PathBuf, Result<bool, access::ListError>)>| {
+            for (path, outcome) in outcomes {
+                all.push((owner.to_owned(), path, outcome.map_err(|error| error.to_string())));
+            }
+        };
+        for listener in &self.listeners {
+            lists(&listener.name, listener.access.reread());
+        }
+        for list in self.routes.lists() {
+            lists("routes", list.reread());
+        }
+        for map in self.routes.maps() {
+            let outcome = map.reread().map_err(|error| error.to_string());
+            all.push(("routes".to_owned(), map.path().to_owned(), outcome));
+        }
+        all
+    }
+
     /// What the front half on this listener must know.
-    pub fn front_settings(&self, listener: &Listener) -> FrontSettings {
+    pub fn front_settings(&self, listener: &Listener, sni: Sni<'_>) -> FrontSettings {
         FrontSettings {
             hostname: self.hostname.clone(),
             service: listener.service,
             tls: listener.tls,
             mechanisms: self.auth.mechanisms.clone(),
             without_tls: self.auth.without_tls.clone(),
-            user_first: false,
+            user_first: self.routes.need_the_user(listener.service.protocol(), sni),
             max_message: self.submission.max_size,
         }
     }

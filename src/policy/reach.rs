@@ -53,7 +53,8 @@ impl Reach {
     pub fn of(policy: &Policy) -> Self {
         let lists =
             policy.listeners.iter().flat_map(|listener| listener.access.allow.iter().chain(&listener.access.deny));
-        let lists = lists.flat_map(AccessList::files).map(|file| file.path().to_owned());
+        let lists = lists.chain(policy.routes.lists()).flat_map(AccessList::files).map(|file| file.path().to_owned());
+        let maps = policy.routes.maps().map(|map| map.path().to_owned());
         let certificates = policy.tls.certificates.iter().flat_map(|files| [files.chain.clone(), files.key.clone()]);
         let mut reach = Self {
             state: Some(real(&policy.state_dir)),
@@ -61,7 +62,7 @@ impl Reach {
             socket: policy.admin.socket.as_deref().map(|path| real(folder_of(path))),
             ..Self::default()
         };
-        for file in policy.sources.iter().cloned().chain(lists).chain(certificates) {
+        for file in policy.sources.iter().cloned().chain(lists).chain(maps).chain(certificates) {
             reach.add(&file);
         }
         reach

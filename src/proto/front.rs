@@ -57,6 +57,13 @@ pub enum Answer<'a> {
     Accepted(&'a Reply),
     /// The backend said no to the credentials.
     Rejected(&'a Reply),
+    /// A service that was asked says no, in words of its own that the client is to hear; its code goes before them on SMTP.
+    Worded {
+        /// Its words.
+        reply: &'a Reply,
+        /// It is "not now", and no verdict on the credentials.
+        is_temporary: bool,
+    },
     /// We say no. With [`Refusal::Banned`] and the like a goodbye stands in the same write; the engine closes then.
     Refused(Refusal),
     /// No backend, or the backend says "not now": its code is passed on where the contract has it so.

@@ -4,6 +4,7 @@ use super::bind::BoundAddress;
 use super::{Bound, ListenerStatus, Server};
 use crate::policy::Listener;
 use crate::proto::Refusal;
+use crate::route::Destination;
 use crate::session::{self, Session};
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
@@ -183,6 +184,7 @@ impl Server {
         let session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             policy,
+            destination: Destination::any_of(&listener.backend),
             listener,
             id: place.id,
             client,

@@ -128,24 +128,21 @@ impl Server {
         }
     }
 
-    /// Reads lists again that changed. A fault is told once, not at every look.
+    /// Reads lists and maps again that changed. A fault is told once, not at every look.
     fn reread_lists(&self, told: &mut ListFaults) {
-        for listener in &self.policy.load().listeners {
-            for (path, outcome) in listener.access.reread() {
-                let (name, place) = (&listener.name, path.display().to_string());
-                let key = (name.clone(), path);
-                match outcome {
-                    Ok(changed) => {
-                        if told.remove(&key).is_some() || changed {
-                            tracing::info!("{name}: {place} is read again");
-                        }
+        for (owner, path, outcome) in self.policy.load().reread() {
+            let place = path.display().to_string();
+            let key = (owner.clone(), path);
+            match outcome {
+                Ok(changed) => {
+                    if told.remove(&key).is_some() || changed {
+                        tracing::info!("{owner}: {place} is read again");
                     }
-                    Err(error) => {
-                        let fault = error.to_string();
-                        if told.get(&key) != Some(&fault) {
-                            tracing::error!("{name}: {place}: the last good list stays: {fault}");
-                            told.insert(key, fault);
-                        }
+                }
+                Err(fault) => {
+                    if told.get(&key) != Some(&fault) {
+                        tracing::error!("{owner}: {place}: the last good list stays: {fault}");
+                        told.insert(key, fault);
                     }
                 }
             }
@@ -153,7 +150,7 @@ impl Server {
     }
 }
 
-/// What was last said of a listener's list file that has gone wrong.
+/// What was last said of a list file or map that has gone wrong, by whose it is.
 type ListFaults = BTreeMap<(String, PathBuf), String>;
 
 fn lines(findings: &[Finding]) -> String {

@@ -1,12 +1,16 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
-use super::login::{Engine, Gone, Identity};
+use super::login::{Engine, Gone, Identity, back_settings};
 use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
+use crate::policy::route::AuthHttp;
 use crate::proto::sasl;
-use crate::proto::{Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName};
+use crate::proto::{
+    Answer, BackStep, Credentials, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName,
+};
+use crate::route::{self, Astray, Destination, Found, Inquiry, Way};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,6 +45,8 @@ struct Try {
     server: Option<String>,
     /// What the exchange was about.
     unspoken: Unspoken,
+    /// The name that is sent to the backend, where it is not the one the client gave.
+    sent_as: Option<UserName>,
     /// Leave to ask the backend, until the verdict.
     ticket: Option<Ticket>,
 }
@@ -49,12 +55,11 @@ impl Engine<'_> {
     /// Brings a login to the backend and its verdict to the client.
     pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
         let mut attempt = Try::new(login);
-        attempt.counted = attempt.user.as_ref().map(|user| self.counted(user));
         // The backend may take its time: what was answered before must not wait for it.
         if let Err(gone) = self.flush().await {
             return Outcome::Gone(gone);
         }
-        if let Err(outcome) = self.ask(&mut attempt).await {
+        if let Err(outcome) = self.find_the_way(&mut attempt).await {
             return outcome;
         }
         let mut dialogue = match self.reach(&attempt.login.mechanism).await {
@@ -107,6 +112,122 @@ impl Engine<'_> {
                 }
             }
         }
+    }
+
+    /// Finds where the user belongs and asks the gate for leave to go there. A service is asked once the gate has said yes.
+    async fn find_the_way(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
+        let Some(user) = attempt.user.clone() else { return self.ask(attempt).await };
+        let (policy, fallback) = (Arc::clone(&self.session.policy), Arc::clone(&self.session.listener.backend));
+        let client = self.session.client.ip();
+        let found = route::of_user(&policy.routes, &self.session.traveller(), client, &user, &fallback);
+        match found {
+            Ok(Found::Way(way)) => {
+                self.take(way, attempt);
+                let counted = attempt.sent_as.as_ref().unwrap_or(&user);
+                attempt.counted = Some(self.counted(counted));
+                self.ask(attempt).await
+            }
+            Ok(Found::Ask(service)) => {
+                self.session.destination = Destination::any_of(service.backend.as_ref().unwrap_or(&fallback));
+                attempt.counted = Some(self.counted(&user));
+                self.ask(attempt).await?;
+                match self.inquire(service, attempt, &user).await {
+                    Ok(way) => {
+                        self.take(way, attempt);
+                        Ok(())
+                    }
+                    Err(astray) => Err(self.astray(attempt, astray).await),
+                }
+            }
+            Err(Astray::NotAllowed) => {
+                self.gate().denied(client).await;
+                Err(self.refuse(attempt, Refusal::NotAllowed).await)
+            }
+            Err(astray) => {
+                attempt.counted = Some(self.counted(&user));
+                self.ask(attempt).await?;
+                Err(self.astray(attempt, astray).await)
+            }
+        }
+    }
+
+    /// Asks a service where the user belongs. The time that takes is not the client's.
+    async fn inquire(&mut self, service: &AuthHttp, attempt: &Try, user: &UserName) -> Result<Way, Astray> {
+        let began = Instant::now();
+        let session = &*self.session;
+        let inquiry = Inquiry {
+            protocol: session.listener.service.protocol(),
+            password: attempt.login.secret(),
+            attempt: self.inquiries,
+            client: session.client,
+            is_proxied: session.proxy.is_some(),
+            tls: session.tls.as_ref().map(|tls| route::Tls { version: tls.version, cipher: tls.cipher }),
+        };
+        let asking = route::ask(service, &inquiry, user, &session.destination.backend);
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = session.leave.cancelled() => Err(Astray::Unavailable("we are going down".to_owned())),
+        };
+        self.inquiries += 1;
+        self.give_back(began);
+        answer
+    }
+
+    /// Goes a way: the place, and what is sent there.
+    fn take(&mut self, way: Way, attempt: &mut Try) {
+        self.session.destination = way.destination;
+        if let Credentials::Password { user, password, .. } = &mut attempt.login.credentials {
+            if let Some(login) = &way.login {
+                user.clone_from(login);
+            }
+            if let Some(new) = way.password {
+                *password = new;
+            }
+        }
+        attempt.sent_as = way.login;
+    }
+
+    /// Answers a login that leads nowhere.
+    async fn astray(&mut self, attempt: &mut Try, astray: Astray) -> Outcome {
+        match astray {
+            Astray::NotAllowed => self.refuse(attempt, Refusal::NotAllowed).await,
+            Astray::NoSuchUser => self.rejected(attempt, &Reply::default()).await,
+            Astray::Unavailable(detail) => {
+                attempt.ticket = None;
+                self.unavailable(attempt, "backend_down", Some(&detail), None).await;
+                Outcome::Go
+            }
+            Astray::Rejected { reply, wait } => {
+                if let Some(wait) = wait {
+                    let began = Instant::now();
+                    tokio::time::sleep_until(attempt.heard + wait).await;
+                    self.give_back(began);
+                }
+                let settings = back_settings(self.session, None);
+                let is_temporary = reply.code.as_deref().is_some_and(|code| code.starts_with('4'))
+                    || settings.is_temporary(&reply.text, attempt.user.as_ref());
+                let outcome = if is_temporary {
+                    self.settle(attempt, Verdict::NoVerdict).await;
+                    self.record_with(attempt, Kind::AuthError, Some("backend_temporary"), Some(&reply), None);
+                    self.hold_back(attempt).await;
+                    self.front.answer(Answer::Worded { reply: &reply, is_temporary }, &mut self.out);
+                    Outcome::Go
+                } else {
+                    self.turn_down(attempt, &reply, Answer::Worded { reply: &reply, is_temporary }).await
+                };
+                match outcome {
+                    // As nginx has it: who gives no time for another try wants none.
+                    Outcome::Go if wait.is_none() => Outcome::End("auth_http"),
+                    outcome => outcome,
+                }
+            }
+        }
+    }
+
+    /// Whether a dialogue that is open leads where the session goes.
+    fn leads_to(&self, dialogue: &Dialogue) -> bool {
+        let Destination { backend, server } = &self.session.destination;
+        dialogue.server.backend == backend.name && server.as_ref().is_none_or(|name| dialogue.server.name == *name)
     }
 
     /// Asks the gate for leave to bring the attempt to the backend. Other attempts from the address may have to come to
@@ -184,7 +305,7 @@ impl Engine<'_> {
     /// The dialogue that is open already, or a new one. APOP's digest fits the timestamp we greeted with and no other.
     async fn reach(&mut self, mechanism: &Mechanism) -> Result<Dialogue, Lost> {
         match self.dialogue.take() {
-            Some(dialogue) if dialogue.is_open() => Ok(dialogue),
+            Some(dialogue) if dialogue.is_open() && self.leads_to(&dialogue) => Ok(dialogue),
             _ if *mechanism == Mechanism::APOP => Err(Lost::Closed),
             _ => self.open().await,
         }
@@ -196,8 +317,7 @@ impl Engine<'_> {
 
     /// The user as the gate counts one.
     fn counted(&self, name: &UserName) -> User {
-        let listener = &self.session.listener;
-        User::new(&listener.backend.name, listener.service.protocol(), name)
+        User::new(&self.session.destination.backend.name, self.session.listener.service.protocol(), name)
     }
 
     fn question<'a>(&'a self, attempt: &'a Try) -> Attempt<'a> {
@@ -205,7 +325,7 @@ impl Engine<'_> {
             client: self.session.client.ip(),
             user: attempt.counted.as_ref(),
             password: attempt.login.secret(),
-            backend: &self.session.listener.backend.name,
+            backend: &self.session.destination.backend.name,
         }
     }
 
@@ -237,6 +357,11 @@ impl Engine<'_> {
     }
 
     async fn rejected(&mut self, attempt: &mut Try, reply: &Reply) -> Outcome {
+        self.turn_down(attempt, reply, Answer::Rejected(reply)).await
+    }
+
+    /// Counts, records and answers a verdict against the client.
+    async fn turn_down(&mut self, attempt: &mut Try, reply: &Reply, answer: Answer<'_>) -> Outcome {
         let reason = match self.settle(attempt, Verdict::Rejected).await {
             Ruling::Failed(reason) => reason,
             Ruling::Accepted | Ruling::Outage | Ruling::NoVerdict => {
@@ -253,7 +378,7 @@ impl Engine<'_> {
         self.record_with(attempt, Kind::AuthFailed, Some(reason.as_str()), Some(reply), None);
         self.failures += 1;
         self.hold_back(attempt).await;
-        self.front.answer(Answer::Rejected(reply), &mut self.out);
+        self.front.answer(answer, &mut self.out);
         if self.failures >= self.session.policy.limits.auth_attempts_per_session {
             self.front.answer(Answer::Goodbye(Goodbye::TooManyAttempts), &mut self.out);
             return Outcome::End("too_many_attempts");
@@ -313,9 +438,9 @@ impl Engine<'_> {
     ) {
         let mut event: Event = self.session.event(kind);
         event.user = attempt.name();
-        event.login = attempt.login.authorized_as();
+        event.login = attempt.sent_as.as_ref().map(UserName::display).or_else(|| attempt.login.authorized_as());
         event.mechanism = Some(attempt.login.mechanism.clone());
-        event.backend = Some(self.session.listener.backend.name.clone());
+        event.backend = Some(self.session.destination.backend.name.clone());
         event.server.clone_from(&attempt.server);
         event.reason = reason.map(str::to_owned);
         event.reply = reply.map(|reply| attempt.unspoken.hide(&attempt.login, &reply.to_line()));
@@ -335,6 +460,7 @@ impl Try {
             heard: Instant::now(),
             server: None,
             unspoken: Unspoken::default(),
+            sent_as: None,
             ticket: None,
         }
     }

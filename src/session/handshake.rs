@@ -8,6 +8,7 @@ use crate::gate::Admission;
 use crate::observe::event::{Event, TlsFacts};
 use crate::observe::metrics::ListenerMetrics;
 use crate::observe::{Kind, Observe};
+use crate::policy::route::Sni;
 use crate::policy::{Listener, Policy};
 use crate::proto::{self, Protocol, Refusal, Service, TlsRule, proxy_header};
 use crate::tls::{self, Alpn};
@@ -48,6 +49,7 @@ pub(super) async fn enter(
         }
     };
     metrics.accepted();
+    session.set_out();
     let stream = ClientStream::plain(socket);
     if session.listener.tls != TlsRule::Implicit {
         return Some((stream, admission, None));
@@ -138,6 +140,7 @@ pub(super) async fn secure(
             let facts = TlsFacts { version, cipher, group, sni, alpn, resumed };
             metrics.handshake(&facts, started.elapsed());
             session.tls = Some(Arc::new(facts));
+            session.set_out();
             return Ok(stream);
         }
         Ok(Err(NoTls { first, stream, .. })) if is_check && first.is_empty() => return Err(Some(stream)),
@@ -211,7 +214,7 @@ pub fn refuse(
 ) {
     if listener.tls != TlsRule::Implicit {
         let mut words = BytesMut::new();
-        proto::front(policy.front_settings(listener)).turn_away(refusal, &mut words);
+        proto::front(policy.front_settings(listener, Sni::Unknown)).turn_away(refusal, &mut words);
         // An empty send buffer takes a line; a client that is gone already needs none.
         let _ = socket.try_write(&words);
     }

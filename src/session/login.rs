@@ -98,7 +98,8 @@ pub(super) struct Greeting {
 
 /// The greeting, where it needs nothing of the backend that is not remembered.
 pub(super) fn greeting(session: &Session) -> Option<Greeting> {
-    if wants_a_timestamp(session, true) {
+    // Where the name the client asks for decides, the backend is known once the handshake is over.
+    if session.policy.routes.look_at_sni() || wants_a_timestamp(session, true) {
         return None;
     }
     let mut greeting = Greeting { shown: remembered(session), ..Greeting::unsaid(session) };
@@ -109,7 +110,7 @@ pub(super) fn greeting(session: &Session) -> Option<Greeting> {
 impl Greeting {
     /// Before it is known what is to be said.
     fn unsaid(session: &Session) -> Self {
-        let front = proto::front(session.policy.front_settings(&session.listener));
+        let front = proto::front(session.policy.front_settings(&session.listener, session.sni()));
         Self { front, shown: Arc::default(), words: BytesMut::new() }
     }
 }
@@ -136,6 +137,7 @@ pub(super) async fn login(
         deadline,
         answered: (0, session_started),
         attempts: 0,
+        inquiries: 1,
         failures: 0,
         shown,
     };
@@ -162,6 +164,8 @@ pub(super) struct Engine<'s> {
     answered: (u64, Instant),
     /// Attempts that did not succeed.
     attempts: u32,
+    /// The number of the next question to a service, from 1.
+    pub(super) inquiries: u32,
     /// Verdicts against the client, among them.
     pub(super) failures: u32,
     /// What the client was told the backend can do; what is learned later is for those who come later.
@@ -284,7 +288,7 @@ impl Engine<'_> {
     /// Whether a connection to the backend may wait for the client; an old server has few.
     pub(super) async fn may_wait(&mut self) -> bool {
         if self.standby.is_none() {
-            let backend = &self.session.listener.backend.name;
+            let backend = &self.session.destination.backend.name;
             self.standby = self.session.shared.gate.standby(self.session.client.ip(), backend).await;
         }
         self.standby.is_some()
@@ -301,9 +305,7 @@ impl Engine<'_> {
     pub(super) async fn open(&mut self) -> Result<Dialogue, Lost> {
         let began = Instant::now();
         let settings = back_settings(self.session, self.front.helo());
-        let (policy, listener) = (&self.session.policy, &self.session.listener);
-        let protocol = listener.service.protocol();
-        let opened = self.session.shared.backends.open(&listener.backend, protocol, &settings, &policy.timeouts).await;
+        let opened = self.session.dial(&settings).await;
         self.give_back(began);
         opened
     }
@@ -458,17 +460,16 @@ impl Engine<'_> {
 /// Whether the greeting is to have the timestamp of a live backend.
 fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
     let (listener, backends) = (&session.listener, &session.shared.backends);
-    let protocol = listener.service.protocol();
+    let (backend, protocol) = (&session.destination.backend, listener.service.protocol());
     listener.tls != TlsRule::StartTls
-        && backends.remembered(&listener.backend, protocol).apop.is_some()
-        && backends.has_server_up(&listener.backend, protocol)
-        && session.policy.front_settings(listener).allows(&Mechanism::APOP, under_tls)
+        && backends.remembered(backend, protocol).apop.is_some()
+        && backends.has_server_up(backend, protocol)
+        && session.policy.front_settings(listener, session.sni()).allows(&Mechanism::APOP, under_tls)
 }
 
 /// What is known of the backend without its timestamp, which belongs to one connection.
 fn remembered(session: &Session) -> Arc<Capabilities> {
-    let listener = &session.listener;
-    let known = session.shared.backends.remembered(&listener.backend, listener.service.protocol());
+    let known = session.shared.backends.remembered(&session.destination.backend, session.listener.service.protocol());
     if known.apop.is_none() { known } else { Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) }) }
 }
 
@@ -481,7 +482,7 @@ pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettin
     BackSettings {
         for_client: name.is_some(),
         ehlo: name.unwrap_or_else(|| session.policy.hostname.clone()),
-        temporary_replies: Arc::clone(&session.listener.backend.temporary_replies),
+        temporary_replies: Arc::clone(&session.destination.backend.temporary_replies),
     }
 }
 

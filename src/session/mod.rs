@@ -21,12 +21,15 @@ mod stream;
 mod submission;
 mod unspoken;
 
-use crate::backend::Backends;
+use crate::backend::{Backends, Dialogue, Lost};
 use crate::gate::Gate;
 use crate::observe::event::{SessionId, TlsFacts};
 use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
+use crate::policy::route::{Sni, Traveller};
 use crate::policy::{Listener, Policy};
+use crate::proto::{BackSettings, TlsRule};
+use crate::route::{self, Destination};
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
 use std::future::Future;
@@ -59,6 +62,8 @@ pub struct Session {
     pub policy: Arc<Policy>,
     /// Where it came in.
     pub listener: Arc<Listener>,
+    /// Where it goes: by its name, and from a login on by its user.
+    pub destination: Destination,
     /// Its name in events.
     pub id: SessionId,
     /// The client's address, an IPv4 one in its own form. Behind a load balancer: the one in its PROXY header.
@@ -157,6 +162,39 @@ async fn part(client: Option<stream::ClientStream>, backend: Option<TcpStream>) 
 }
 
 impl Session {
+    /// What routes look at.
+    fn traveller(&self) -> Traveller<'_> {
+        let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        Traveller { protocol: self.listener.service.protocol(), sni }
+    }
+
+    /// The name asked for by SNI, as far as it is known.
+    fn sni(&self) -> Sni<'_> {
+        match &self.tls {
+            Some(tls) => Sni::Known(tls.sni.as_deref()),
+            None if self.listener.tls == TlsRule::Off => Sni::Known(None),
+            None => Sni::Unknown,
+        }
+    }
+
+    /// Finds the way that the connection alone tells.
+    fn set_out(&mut self) {
+        self.destination = route::before_login(&self.policy.routes, &self.traveller(), &self.listener.backend);
+    }
+
+    /// Dials the backend it goes to, or the one server of it.
+    async fn dial(&self, settings: &BackSettings) -> Result<Dialogue, Lost> {
+        let (backends, Destination { backend, server }) = (&self.shared.backends, &self.destination);
+        let (protocol, timeouts) = (self.listener.service.protocol(), &self.policy.timeouts);
+        match server {
+            None => backends.open(backend, protocol, settings, timeouts).await,
+            Some(name) => {
+                let server = backends.server_at(backend, protocol, name);
+                backends.open_server(&server, settings, timeouts).await
+            }
+        }
+    }
+
     /// An event of this session.
     fn event(&self, kind: Kind) -> Event {
         let mut event = Event::new(kind);
@@ -179,7 +217,7 @@ impl Session {
         event.reason = Some(ending.reason.to_owned());
         event.detail = ending.detail;
         event.user = ending.user;
-        event.backend = event.user.is_some().then(|| self.listener.backend.name.clone());
+        event.backend = event.user.is_some().then(|| self.destination.backend.name.clone());
         event.server = ending.backend_server;
         event.duration = Some(self.started.elapsed());
         event.bytes_in = Some(ending.bytes_in);

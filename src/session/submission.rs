@@ -308,11 +308,9 @@ impl Follower<'_> {
 
     async fn try_redial(&mut self) -> Option<(TcpStream, BytesMut, Capabilities)> {
         let session = self.session;
-        let listener = &session.listener;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
-        let opening = session.shared.backends.open(&listener.backend, listener.service.protocol(), &settings, timeouts);
-        let mut dialogue = opening.await.ok()?;
+        let mut dialogue = session.dial(&settings).await.ok()?;
         if let Some(identity) = &self.identity {
             let login = identity.login.as_ref()?;
             // A response to a challenge was for that challenge; only a password can be said again.
@@ -357,7 +355,7 @@ impl Follower<'_> {
     fn event(&self, kind: Kind, from: Option<&smtp::Address>) -> Event {
         let mut event = self.session.event(kind);
         event.user = self.identity.as_ref().map(|identity| identity.user.clone());
-        event.backend = Some(self.session.listener.backend.name.clone());
+        event.backend = Some(self.session.destination.backend.name.clone());
         event.server = Some(self.server.clone());
         event.from = Some(from.map_or_else(|| "<>".to_owned(), |from| printable(from.to_string().as_bytes(), 320)));
         event

@@ -25,6 +25,9 @@ use tracing::Level;
 pub(crate) struct Setup {
     listeners: Vec<(String, Service, TlsRule, String)>,
     backends: BTreeMap<Protocol, SocketAddr>,
+    /// Other backends than `main`, and routes, as they are written.
+    others: Vec<String>,
+    routes: Vec<String>,
     sections: BTreeMap<&'static str, Vec<String>>,
     descriptors: u64,
     send_buffer: Option<usize>,
@@ -38,6 +41,8 @@ impl Setup {
         let mut setup = Self {
             listeners: Vec::new(),
             backends: BTreeMap::new(),
+            others: Vec::new(),
+            routes: Vec::new(),
             sections: BTreeMap::new(),
             descriptors: 1 << 20,
             send_buffer: None,
@@ -67,6 +72,18 @@ impl Setup {
 
     pub(crate) fn backend(mut self, protocol: Protocol, address: SocketAddr) -> Self {
         self.backends.insert(protocol, address);
+        self
+    }
+
+    /// Adds a backend beside `main`, where the listeners lead.
+    pub(crate) fn other_backend(mut self, name: &str, protocol: Protocol, address: SocketAddr) -> Self {
+        self.others.push(format!("{name}: {{ {}: \"{address}\", health_interval: 1h }}", protocol.as_str()));
+        self
+    }
+
+    /// Adds a route: `route("user: joe, backend: shell")`.
+    pub(crate) fn route(mut self, keys: &str) -> Self {
+        self.routes.push(format!("  - {{ {keys} }}\n"));
         self
     }
 
@@ -118,10 +135,19 @@ impl Setup {
                 tls.as_str(),
                 if more.is_empty() { "" } else { ", " },
             ));
+            if !self.others.is_empty() {
+                text.truncate(text.len() - " }\n".len());
+                text.push_str(", backend: main }\n");
+            }
         }
         let servers: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
         let more = self.sections.get("backend").map(|keys| format!(", {}", keys.join(", "))).unwrap_or_default();
-        text.push_str(&format!("backends: {{ main: {{ {}, health_interval: 1h{more} }} }}\n", servers.join(", ")));
+        let main = format!("main: {{ {}, health_interval: 1h{more} }}", servers.join(", "));
+        let backends: Vec<&str> = std::iter::once(&main).chain(&self.others).map(String::as_str).collect();
+        text.push_str(&format!("backends: {{ {} }}\n", backends.join(", ")));
+        if !self.routes.is_empty() {
+            text.push_str(&format!("routes:\n{}", self.routes.concat()));
+        }
         for (section, keys) in self.sections.iter().filter(|(section, _)| **section != "backend") {
             text.push_str(&format!("{section}: {{ {} }}\n", keys.join(", ")));
         }

@@ -17,6 +17,7 @@ mod mail;
 mod matrix;
 mod no_verdict;
 mod proxy_protocol;
+mod routes;
 mod secrets;
 mod slow_reader;
 mod strangers;

@@ -208,6 +208,19 @@ fn a_list_is_read_again_by_itself_and_the_last_good_one_stays() {
     assert!(greeting().starts_with("* BYE"));
 }
 
+#[test]
+fn a_map_of_users_is_read_again_by_itself_and_the_last_good_one_stays() {
+    let folder = Folder::new();
+    let map = folder.write("users.map", "joe main\n");
+    folder.configure(IMAP, "routes: [{ file: users.map }]\n");
+    let gateway = Gateway::start_in(&folder);
+    std::fs::write(&map, "joe nowhere\n").expect("written");
+    let stays = gateway.message("the last good list stays");
+    assert!(stays["message"].to_string().contains("there is no backend `nowhere`"), "{stays}");
+    std::fs::write(&map, "ann main\n").expect("written");
+    gateway.message("is read again");
+}
+
 /// A small authority that issues for one key.
 pub struct Authority<'a> {
     folder: &'a Folder,

@@ -1,5 +1,7 @@
 //! The servers behind.
 
+use super::super::finding::quoted;
+use super::super::nearest::nearest;
 use super::super::report::{Report, Spot};
 use super::super::sections::{self, Servers};
 use super::super::value::Named;
@@ -60,6 +62,23 @@ fn backend(name: &str, section: &sections::Backend, spot: &Spot, report: &mut Re
         health_interval: section.health_interval.0,
         temporary_replies,
     }))
+}
+
+/// A backend by the name that stands at `spot`; `None` where there is none of that name, or it is of no use, which is told.
+pub(super) fn known_backend(backends: &Backends, name: &str, spot: &Spot, report: &mut Report) -> Option<Arc<Backend>> {
+    if let Some(backend) = backends.get(name) {
+        return backend.clone();
+    }
+    if report.was_written(&Spot::top("backends").key(name)) || backends.is_empty() {
+        return None;
+    }
+    let known = || backends.keys().map(String::as_str);
+    let cure = match nearest(name, known()) {
+        Some(near) => format!("`{near}` is meant?"),
+        None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    report.error(spot, format_args!("there is no backend {}: {cure}", quoted(name)));
+    None
 }
 
 /// Whether a name can stand in a metric's label and in a message as it is.

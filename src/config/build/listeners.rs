@@ -1,11 +1,9 @@
 //! Where clients come in.
 
-use super::super::finding::quoted;
-use super::super::nearest::nearest;
 use super::super::report::{Report, Spot};
 use super::super::sections::{self, File};
 use super::super::value::{ListEntry, Named};
-use super::backends::{Backends, is_label};
+use super::backends::{Backends, is_label, known_backend};
 use super::files::Reader;
 use crate::policy::access::{Access, AddressSet, Purpose};
 use crate::policy::{Backend, Listener};
@@ -124,17 +122,11 @@ impl Maker<'_> {
     ) -> Option<Arc<Backend>> {
         let spot = &spot.key("backend");
         let (name, backend) = match &section.backend {
-            Some(name) => match self.backends.get_key_value(name) {
-                Some((name, backend)) => (name, backend.as_ref()?),
-                None => {
-                    self.report_unknown(name, spot, report);
-                    return None;
-                }
-            },
+            Some(name) => (name, known_backend(self.backends, name, spot, report)?),
             None => {
                 let mut all = self.backends.iter();
                 match (all.next(), all.next()) {
-                    (Some((name, backend)), None) => (name, backend.as_ref()?),
+                    (Some((name, backend)), None) => (name, Arc::clone(backend.as_ref()?)),
                     // That there is no backend is told once, where they are written.
                     (None, _) => return None,
                     (Some(_), Some(_)) => {
@@ -156,21 +148,7 @@ impl Maker<'_> {
             }
             return None;
         }
-        Some(backend.clone())
-    }
-
-    fn report_unknown(&self, name: &str, spot: &Spot, report: &mut Report) {
-        if report.was_written(&Spot::top("backends").key(name)) {
-            return;
-        }
-        let known = || self.backends.keys().map(String::as_str);
-        let cure = match nearest(name, known()) {
-            Some(near) => format!("`{near}` is meant?"),
-            None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
-        };
-        if !self.backends.is_empty() {
-            report.error(spot, format_args!("there is no backend {}: {cure}", quoted(name)));
-        }
+        Some(backend)
     }
 }
 
@@ -232,7 +210,7 @@ fn report_unusual_port(addresses: &[SocketAddr], service: Service, tls: TlsRule,
 }
 
 /// The names that mean us in lists in hosts.allow form, as the programs were called that stood here before.
-fn daemons(name: &str, service: Option<Service>) -> Arc<[String]> {
+pub(super) fn daemons(name: &str, service: Option<Service>) -> Arc<[String]> {
     let trade: &[&str] = match service {
         Some(Service::Imap) => &["imap", "imapd", "imap4d", "imaps", "in.imapd", "imap-login"],
         Some(Service::Pop3) => {

@@ -6,6 +6,7 @@ mod certificates;
 mod files;
 mod listeners;
 mod overlap;
+mod routes;
 mod unbuilt;
 
 use super::expand::Surroundings;
@@ -23,6 +24,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let reader = files::Reader::new(around, runtime.user.as_deref());
     let hostname = hostname(file, report);
     let backends = backends::build(&file.backends, report);
+    let routes = routes::build(file, &backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
@@ -32,6 +34,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
+        routes: routes.into(),
         auth: auth::build(&file.auth, report),
         submission: submission(&file.submission, report),
         limits: limits(&file.limits, report),

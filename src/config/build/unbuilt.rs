@@ -14,7 +14,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
         }
     };
     let top = Spot::top;
-    unless(file.routes.is_empty(), top("routes"), "leave it out, or write []");
     // The value is not shown: a store's address may hold its password.
     unless(file.store == "memory", top("store"), "write memory, or leave it out");
 

@@ -3,7 +3,7 @@
 use super::super::value::{Address, Named, OneOrMany, Quota, Span};
 use super::{
     Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress, ClientCertificate, File, Level, Limits,
-    Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Protocol, Runtime, Servers, Stage, Submission,
+    Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Protocol, Route, Runtime, Servers, Stage, Submission,
     Timeouts, Tls, TlsRule,
 };
 use std::net::{Ipv6Addr, SocketAddr};
@@ -79,6 +79,23 @@ impl Default for Backend {
             max_sessions: 0,
             health_interval: seconds(60),
             temporary_replies: ["lock", "busy", "in use", "temporar"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            protocol: OneOrMany(Vec::new()),
+            sni: None,
+            user: None,
+            file: None,
+            auth_http: None,
+            headers: Named::default(),
+            timeout: seconds(10),
+            backend: None,
+            login: None,
+            allow: Vec::new(),
         }
     }
 }

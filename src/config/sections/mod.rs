@@ -9,7 +9,7 @@ mod forms;
 pub(crate) use defaults::default_listeners;
 pub(crate) use forms::{Mechanisms, Servers};
 
-use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, Quota, Size, Span};
+use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, Quota, RouteProtocol, SecretText, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub(crate) struct File {
     pub(crate) port_offset: u16,
     /// The servers behind, by a name of yours.
     pub(crate) backends: Named<Backend>,
-    /// Which backend a session goes to: the first match wins, else the listener's backend. Not in this version.
+    /// Which backend a session goes to: the first match wins, else the listener's backend.
     pub(crate) routes: Vec<Route>,
     /// Certificates and TLS versions towards clients.
     pub(crate) tls: Tls,
@@ -173,23 +173,30 @@ pub(crate) enum ClientAddress {
     Transparent,
 }
 
-/// A rule that chooses a backend. Not in this version.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// A rule that chooses a backend, for whom all its conditions hold.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Route {
-    /// A server name that the client asks for.
+    /// For imap, pop3 or smtp alone, or a list of them; by default for all.
+    pub(crate) protocol: OneOrMany<RouteProtocol>,
+    /// The server name that the client asks for; `*` stands for anything.
     pub(crate) sni: Option<String>,
-    /// A pattern for the user's name.
+    /// The user's name; `*` stands for anything, as in `*@shell.example.net`.
     pub(crate) user: Option<String>,
-    /// A map of users.
+    /// A map of users, reread when it changes: a line is `user backend [login-name]`; users that are not in it go on to the
+    /// next route.
     pub(crate) file: Option<PathBuf>,
-    /// An HTTP service that decides.
+    /// A service that speaks nginx's mail auth_http protocol: http://HOST[:PORT]/PATH.
     pub(crate) auth_http: Option<String>,
-    /// Where it leads.
+    /// With auth_http: headers that are added to each request, such as a shared secret.
+    pub(crate) headers: Named<SecretText>,
+    /// With auth_http: how long an answer may take.
+    pub(crate) timeout: Span,
+    /// Where it leads; by default the listener's backend. With auth_http: whose settings hold for the servers it names.
     pub(crate) backend: Option<String>,
-    /// The name to log in with there.
+    /// The name to log in with there: text, {user}, {local}, {domain}.
     pub(crate) login: Option<String>,
-    /// Who may take it.
+    /// Who may take it; whoever it is for and may not is refused. [] is everyone.
     pub(crate) allow: Vec<ListEntry>,
 }
 

@@ -168,6 +168,7 @@ fn policy() -> Policy {
         state_dir: "/var/lib/gatepost".into(),
         listeners: vec![Arc::new(listener)],
         backends: BTreeMap::from([("main".into(), backend)]),
+        routes: Arc::default(),
         auth: Auth {
             mechanisms: Mechanisms::All,
             without_tls: Mechanisms::All,

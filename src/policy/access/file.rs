@@ -1,31 +1,24 @@
 //! A list file: read at start, reread when it changes, the last good content kept when it has gone wrong.
 
+use super::super::reread::Reread;
 use super::list::{self, BadLine, Purpose};
 use super::set::AddressSet;
 use arc_swap::ArcSwap;
-use std::fs::{self, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 /// The largest file taken, in octets: over two million networks.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
-/// A file changed less than this before it was read may change again within its clock's granularity, unseen.
-const SETTLED: Duration = Duration::from_secs(2);
-
 /// A list file and what stood in it when it was last good.
 #[derive(Debug)]
 pub struct ListFile {
-    path: PathBuf,
+    file: Reread,
     daemons: Arc<[String]>,
     purpose: Purpose,
     current: ArcSwap<AddressSet>,
-    /// What the file looked like when it was last read well; `None` while that cannot be relied on.
-    stamp: Mutex<Option<Stamp>>,
 }
 
 /// Why a list file is of no use.
@@ -45,14 +38,14 @@ impl ListFile {
     /// # Errors
     /// There is no last good content to fall back on: a missing or unparsable list is refused.
     pub fn open(path: PathBuf, daemons: Arc<[String]>, purpose: Purpose) -> Result<Self, ListError> {
-        let (text, stamp) = read(&path)?;
-        let set = list::parse(&text, &daemons, purpose).map_err(ListError::Bad)?;
-        Ok(Self { path, daemons, purpose, current: ArcSwap::from_pointee(set), stamp: Mutex::new(stamp) })
+        let list = Self { file: Reread::new(path, LARGEST), daemons, purpose, current: ArcSwap::default() };
+        list.reread()?;
+        Ok(list)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Whether the address is in what the file last said.
@@ -66,69 +59,21 @@ impl ListFile {
     /// # Errors
     /// The last good content stays; the next call tries again.
     pub fn reread(&self) -> Result<bool, ListError> {
-        // A panic cannot leave a stamp half written, so a poisoned lock is as good as another.
-        let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp.is_some() && *stamp == fs::metadata(&self.path).ok().map(|meta| Stamp::of(&meta)) {
-            return Ok(false);
-        }
-        *stamp = None;
-        let (text, seen) = read(&self.path)?;
-        let set = list::parse(&text, &self.daemons, self.purpose).map_err(ListError::Bad)?;
-        *stamp = seen;
-        let changed = **self.current.load() != set;
-        if changed {
+        let parse = |text: String| list::parse(&text, &self.daemons, self.purpose).map_err(ListError::Bad);
+        let set = self.file.if_changed(parse)?;
+        let changed = set.filter(|set| **self.current.load() != *set);
+        let is_changed = changed.is_some();
+        if let Some(set) = changed {
             self.current.store(Arc::new(set));
         }
-        Ok(changed)
+        Ok(is_changed)
     }
-}
-
-/// What tells one state of a file from the next without reading it. The change time cannot be set back by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            inode: (meta.dev(), meta.ino()),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        let changed = u64::try_from(self.changed.0).unwrap_or(0);
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(changed))
-            .is_ok_and(|age| age > SETTLED)
-    }
-}
-
-/// The text, and the stamp of the very file it was read from if that can be relied on.
-fn read(path: &Path) -> io::Result<(String, Option<Stamp>)> {
-    // Asked before opening: opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    let file = fs::File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?);
-    let mut text = String::new();
-    file.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
-    }
-    Ok((text, Some(stamp).filter(Stamp::is_settled)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn open(path: &Path) -> Result<ListFile, ListError> {
         ListFile::open(path.to_owned(), Arc::from(["imapd".to_owned()]), Purpose::Allow)
@@ -178,9 +123,7 @@ mod tests {
         let path = dir.path().join("allow");
         fs::write(&path, "10.0.0.1\n").expect("written");
         let list = open(&path).expect("a good list");
-        // As if it had been read long after its last change.
-        let stamp = Stamp::of(&fs::metadata(&path).expect("there"));
-        *list.stamp.lock().expect("unlocked") = Some(stamp);
+        list.file.settle();
         list.current.store(Arc::default());
         assert!(!list.reread().expect("nothing to do"));
         assert!(!list.contains(address("10.0.0.1")), "the content was not looked at");

@@ -4,6 +4,7 @@ use super::capability;
 use super::command::{Announced, Command, Head, Scan, Scanner, Tag, Verb, authenticate};
 use super::words::{
     accepted, before_greeting, farewell, goodbye_after, refused, rejected, say_bad, tagged, unavailable, untagged,
+    worded,
 };
 use crate::proto::line::{Line, LineReader, MAX_SASL, check};
 use crate::proto::sasl::{Exchange, Outcome, encode};
@@ -130,6 +131,7 @@ impl Front for ImapFront {
                 accepted(&tag, reply, out);
             }
             (Answer::Rejected(reply), Some(tag), _) => tagged(out, &tag, rejected(reply)),
+            (Answer::Worded { reply, is_temporary }, Some(tag), _) => worded(&tag, reply, is_temporary, out),
             (Answer::Unavailable(reply), Some(tag), _) => tagged(out, &tag, unavailable(reply)),
             (Answer::Refused(refusal), tag, _) => {
                 if let Some(tag) = tag {
@@ -144,7 +146,7 @@ impl Front for ImapFront {
                 self.state = State::Over;
                 untagged(out, farewell(goodbye));
             }
-            (Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unavailable(_), None, _) => {}
+            (Answer::Accepted(_) | Answer::Rejected(_) | Answer::Worded { .. } | Answer::Unavailable(_), None, _) => {}
         }
     }
 

@@ -26,6 +26,16 @@ pub(super) fn rejected(reply: &Reply) -> &'static str {
     }
 }
 
+/// A service's own words. Where they begin with no response code, the one that fits stands before them.
+pub(super) fn worded(tag: &Tag, reply: &Reply, is_temporary: bool, out: &mut BytesMut) {
+    let code = match is_temporary {
+        _ if reply.text.starts_with('[') => "",
+        true => "[UNAVAILABLE] ",
+        false => "[AUTHENTICATIONFAILED] ",
+    };
+    tagged(out, tag, &format!("NO {code}{}", reply.text));
+}
+
 /// No verdict on the credentials: a client keeps the password and tries again. Three codes are the backend's to say.
 pub(super) fn unavailable(reply: Option<&Reply>) -> &'static str {
     match reply.and_then(|reply| reply.code.as_deref()) {

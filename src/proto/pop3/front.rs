@@ -123,6 +123,7 @@ impl Front for Pop3Front {
             }
             Answer::Accepted(reply) => words::accepted(reply, out),
             Answer::Rejected(reply) => words::rejected(reply, out),
+            Answer::Worded { reply, is_temporary } => words::worded(reply, is_temporary, out),
             Answer::Refused(refusal) => words::err(words::refusal(refusal), out),
             Answer::Unavailable(reply) => words::unavailable(reply, out),
             Answer::Goodbye(goodbye) => {

@@ -35,6 +35,16 @@ pub(super) fn rejected(reply: &Reply, out: &mut BytesMut) {
     err(text.as_deref().unwrap_or("[AUTH] User name or password is wrong."), out);
 }
 
+/// Writes a service's own words. Where they begin with no response code, the one that fits stands before them.
+pub(super) fn worded(reply: &Reply, is_temporary: bool, out: &mut BytesMut) {
+    let code = match is_temporary {
+        _ if reply.text.starts_with('[') => "",
+        true => "[SYS/TEMP] ",
+        false => "[AUTH] ",
+    };
+    err(&format!("{code}{}", reply.text), out);
+}
+
 /// Writes that it is not the credentials: the client keeps the password and tries again.
 pub(super) fn unavailable(reply: Option<&Reply>, out: &mut BytesMut) {
     let text = reply.and_then(passed_on);

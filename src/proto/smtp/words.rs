@@ -6,6 +6,11 @@ use crate::proto::{Goodbye, Refusal, Reply};
 use bytes::BytesMut;
 
 pub(super) const OK: &str = "250 2.0.0 OK";
+/// A service's own words behind its code, in ASCII (RFC 5321 section 4.2).
+pub(super) fn worded(reply: &Reply) -> String {
+    reply.to_line().replace(|c: char| !c.is_ascii(), "?")
+}
+
 pub(super) const BYE: &str = "221 2.0.0 Bye";
 pub(super) const HELP: &str = "214 2.0.0 See RFC 5321";
 pub(super) const CANNOT_VERIFY: &str = "252 2.1.5 Send some mail and I will try my best";

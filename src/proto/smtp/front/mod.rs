@@ -124,6 +124,7 @@ impl Front for SmtpFront {
             state => (state, None),
         };
         let about_mail = matches!(state, State::MailAnswered);
+        let worded;
         let (text, state) = match (answer, exchange) {
             (Answer::Challenge(challenge), Some(exchange)) => {
                 self.state = State::Response(exchange);
@@ -133,6 +134,10 @@ impl Front for SmtpFront {
             (Answer::Accepted(_), None) => return,
             (Answer::Accepted(_), Some(_)) => (words::LOGGED_IN, State::Silent),
             (Answer::Rejected(_), _) => (words::WRONG_PASSWORD, state),
+            (Answer::Worded { reply, .. }, _) => {
+                worded = words::worded(reply);
+                (worded.as_str(), state)
+            }
             (Answer::Unavailable(_) | Answer::Challenge(_), _) if about_mail => (words::MAIL_UNAVAILABLE, state),
             (Answer::Unavailable(_) | Answer::Challenge(_), _) => (words::LOGIN_UNAVAILABLE, state),
             (Answer::Refused(refusal), _) => (words::refusal(refusal), state),

@@ -1,0 +1,260 @@
+//! Which backend a session belongs to, and by which name its user logs in there.
+//!
+//! The routes of a configuration stand in an order, and the first that matches decides; where none does, the listener's
+//! backend. Some need no more than the connection (the name it asked for by SNI), some the user. What an `auth_http`
+//! service says is asked for above, in `crate::route`: here is only who asks whom.
+
+mod map;
+mod pattern;
+
+pub use map::{Entry, MapError, UserMap};
+pub use pattern::{BadTemplate, LoginTemplate, Pattern};
+
+use super::access::AccessList;
+use super::{Backend, ServerName};
+use crate::proto::{Protocol, UserName};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The routes, in their order.
+#[derive(Debug, Default)]
+pub struct Routes(pub Vec<Route>);
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    /// For which protocols it is; empty: for all.
+    pub protocols: Vec<Protocol>,
+    /// Which names a client may have asked for by SNI; `None`: any, or none at all.
+    pub sni: Option<Pattern>,
+    /// Who of them it is for, and where it leads.
+    pub leads: Leads,
+    /// Who may take it; `None`: everyone. Whoever it matches and may not is refused.
+    pub allow: Option<AccessList>,
+}
+
+/// Where a route leads, and for whom.
+#[derive(Debug)]
+pub enum Leads {
+    /// All of them there.
+    All(Target),
+    /// Users whose name matches there.
+    User(Pattern, Target),
+    /// Each user of a map to his own place; the others go on to the next route.
+    Map(UserMap),
+    /// Where a service says.
+    AuthHttp(Arc<AuthHttp>),
+}
+
+/// A place, and a name there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The backend; `None`: the listener's.
+    pub backend: Option<Arc<Backend>>,
+    /// The login name; `None`: as the client gave it.
+    pub login: Option<LoginTemplate>,
+}
+
+/// A service that speaks nginx's `auth_http` protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthHttp {
+    /// Where it listens.
+    pub server: ServerName,
+    /// What stands in `Host`.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// Headers that are added to each request: a shared secret, as a rule.
+    pub headers: Vec<(String, crate::proto::Secret<String>)>,
+    /// How long an answer may take, all in all.
+    pub timeout: Duration,
+    /// Whose settings (`temporary_replies`, TLS) hold for the servers it names; `None`: the listener's backend.
+    pub backend: Option<Arc<Backend>>,
+}
+
+/// What is known of the name a client asked for by SNI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sni<'a> {
+    /// TLS may still come, and a name with it.
+    Unknown,
+    /// This one, lower-cased, or none.
+    Known(Option<&'a str>),
+}
+
+/// What is known of a session when its way is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Traveller<'a> {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The name it asked for by SNI, lower-cased.
+    pub sni: Option<&'a str>,
+}
+
+impl Route {
+    /// Whether the connection alone could take it.
+    fn is_for(&self, traveller: &Traveller<'_>) -> bool {
+        (self.protocols.is_empty() || self.protocols.contains(&traveller.protocol))
+            && self.sni.as_ref().is_none_or(|pattern| traveller.sni.is_some_and(|sni| pattern.matches(sni.as_bytes())))
+    }
+
+    /// Whether it cannot be decided, or not be taken, before the user is known.
+    fn needs_the_user(&self) -> bool {
+        match &self.leads {
+            Leads::All(target) => target.login.is_some(),
+            Leads::User(..) | Leads::Map(_) | Leads::AuthHttp(_) => true,
+        }
+    }
+
+    /// Whether it takes everyone the connection is right for.
+    fn takes_all(&self) -> bool {
+        matches!(&self.leads, Leads::All(_) | Leads::AuthHttp(_))
+    }
+}
+
+impl Routes {
+    /// Whether any of them looks at the name a client asked for.
+    pub fn look_at_sni(&self) -> bool {
+        self.0.iter().any(|route| route.sni.is_some())
+    }
+
+    /// Whether the user must be known before the way is: then only what names the user first may log in. While the name is
+    /// not known, it is taken for each that a route could want.
+    pub fn need_the_user(&self, protocol: Protocol, sni: Sni<'_>) -> bool {
+        let traveller = match sni {
+            Sni::Known(sni) => Traveller { protocol, sni },
+            Sni::Unknown => {
+                let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
+                return self.0.iter().any(|route| is_for(route) && route.needs_the_user());
+            }
+        };
+        for route in self.0.iter().filter(|route| route.is_for(&traveller)) {
+            if route.needs_the_user() {
+                return true;
+            }
+            if route.takes_all() {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// The route of a connection whose user is not known, or will never be: the first that takes whoever comes to it.
+    pub fn before_login(&self, traveller: &Traveller<'_>) -> Option<&Route> {
+        self.0.iter().filter(|route| route.is_for(traveller)).find(|route| matches!(route.leads, Leads::All(_)))
+    }
+
+    /// The route of a user, and what its map says of him.
+    pub fn of_user(&self, traveller: &Traveller<'_>, user: &UserName) -> Option<(&Route, Option<Entry>)> {
+        self.0.iter().filter(|route| route.is_for(traveller)).find_map(|route| match &route.leads {
+            Leads::All(_) | Leads::AuthHttp(_) => Some((route, None)),
+            Leads::User(pattern, _) => pattern.matches(user.as_bytes()).then_some((route, None)),
+            Leads::Map(map) => map.find(user).map(|entry| (route, Some(entry))),
+        })
+    }
+
+    /// The maps and lists that are reread when they change.
+    pub fn maps(&self) -> impl Iterator<Item = &UserMap> {
+        self.0.iter().filter_map(|route| match &route.leads {
+            Leads::Map(map) => Some(map),
+            Leads::All(_) | Leads::User(..) | Leads::AuthHttp(_) => None,
+        })
+    }
+
+    /// The lists of who may take a route.
+    pub fn lists(&self) -> impl Iterator<Item = &AccessList> {
+        self.0.iter().filter_map(|route| route.allow.as_ref())
+    }
+
+    /// The first route that nobody ever comes to, because one before it takes all that it could: both, counted from 0.
+    pub fn first_in_vain(&self) -> Option<(usize, usize)> {
+        let covers = |one: &Route, other: &Route| {
+            one.takes_all()
+                && (one.protocols.is_empty()
+                    || !other.protocols.is_empty() && other.protocols.iter().all(|p| one.protocols.contains(p)))
+                && (one.sni.is_none() || one.sni == other.sni)
+        };
+        (0..self.0.len()).find_map(|later| {
+            (0..later).find(|earlier| covers(&self.0[*earlier], &self.0[later])).map(|earlier| (later, earlier))
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn backend(name: &str) -> Arc<Backend> {
+        let servers = [(Protocol::Imap, vec![ServerName { host: "127.0.0.1".to_owned(), port: 143 }])];
+        Arc::new(Backend {
+            name: name.to_owned(),
+            servers: servers.into(),
+            health_interval: Duration::from_secs(60),
+            temporary_replies: Arc::default(),
+        })
+    }
+
+    fn to(name: &str) -> Target {
+        Target { backend: Some(backend(name)), login: None }
+    }
+
+    fn route(sni: Option<&str>, leads: Leads) -> Route {
+        Route { protocols: Vec::new(), sni: sni.map(Pattern::new), leads, allow: None }
+    }
+
+    fn leads_to(route: Option<&Route>) -> Option<&str> {
+        match &route?.leads {
+            Leads::All(target) | Leads::User(_, target) => {
+                target.backend.as_deref().map(|backend| backend.name.as_str())
+            }
+            Leads::Map(_) | Leads::AuthHttp(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_first_that_matches_decides() {
+        let routes = Routes(vec![
+            route(Some("shell.example.net"), Leads::All(to("shell"))),
+            route(None, Leads::User(Pattern::new("*@old.example"), to("old"))),
+            route(None, Leads::All(to("main"))),
+        ]);
+        let imap = |sni| Traveller { protocol: Protocol::Imap, sni };
+        let user = |name: &str| UserName::new(name.as_bytes()).expect("a name");
+        for (sni, name, expected) in [
+            (Some("shell.example.net"), "joe@old.example", "shell"),
+            (Some("mail.example.net"), "joe@old.example", "old"),
+            (None, "joe@old.example", "old"),
+            (None, "joe", "main"),
+        ] {
+            let found = routes.of_user(&imap(sni), &user(name)).map(|(route, _)| route);
+            assert_eq!(leads_to(found), Some(expected), "{sni:?} {name}");
+        }
+        let needed = |sni| routes.need_the_user(Protocol::Imap, sni);
+        assert!(!needed(Sni::Known(Some("shell.example.net"))), "the name decides alone");
+        assert!(needed(Sni::Known(None)) && needed(Sni::Unknown));
+        assert_eq!(leads_to(routes.before_login(&imap(None))), Some("main"));
+        assert_eq!(leads_to(routes.before_login(&imap(Some("shell.example.net")))), Some("shell"));
+    }
+
+    #[test]
+    fn a_route_of_one_protocol_is_not_there_for_another() {
+        let routes = Routes(vec![Route {
+            protocols: vec![Protocol::Pop3],
+            ..route(None, Leads::All(Target { backend: None, login: LoginTemplate::parse("{local}").ok() }))
+        }]);
+        let who = |protocol| Traveller { protocol, sni: None };
+        assert!(routes.need_the_user(Protocol::Pop3, Sni::Known(None)), "its login name is made of the user's");
+        assert!(!routes.need_the_user(Protocol::Imap, Sni::Unknown));
+        assert!(routes.before_login(&who(Protocol::Imap)).is_none());
+    }
+
+    #[test]
+    fn a_route_behind_one_that_takes_all_is_found() {
+        let all = |sni| route(sni, Leads::All(to("main")));
+        let user = |sni| route(sni, Leads::User(Pattern::new("*"), to("old")));
+        assert_eq!(Routes(vec![user(None), all(None), user(None)]).first_in_vain(), Some((2, 1)));
+        assert_eq!(Routes(vec![all(Some("a")), user(None)]).first_in_vain(), None);
+        assert_eq!(Routes(vec![all(Some("a")), user(Some("a"))]).first_in_vain(), Some((1, 0)));
+        let pop = Route { protocols: vec![Protocol::Pop3], ..all(None) };
+        assert_eq!(Routes(vec![pop, all(None)]).first_in_vain(), None);
+    }
+}

@@ -1,0 +1,308 @@
+//! Which backend a session goes to, and by which name its user logs in there.
+
+use crate::backend::{Backend, Post};
+use crate::gateway::{Gateway, Setup};
+use crate::mail::{PROTOCOLS, greeting, log_in_as, not_now, service, welcome, wrong};
+use crate::talk::{Cut, Talk};
+use gatepost::proto::{Protocol, Service, TlsRule};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// A gateway in front of `main` and `shell`, and both of them.
+async fn two(protocol: Protocol, tls: TlsRule, routes: &[&str]) -> (Gateway, Post, Post) {
+    let (main, shell) = (Post::serve(protocol).await, Post::serve(protocol).await);
+    let mut setup = Setup::one(service(protocol), tls, main.address).other_backend("shell", protocol, shell.address);
+    for route in routes {
+        setup = setup.route(route);
+    }
+    let gateway = setup.start().await;
+    gateway.event("backend.up", "backend=main").await;
+    gateway.event("backend.up", "backend=shell").await;
+    (gateway, main, shell)
+}
+
+/// A client that has been greeted, under TLS.
+async fn greeted(gateway: &Gateway, protocol: Protocol) -> Talk {
+    let mut client = gateway.tls().await;
+    client.hear(greeting(protocol)).await;
+    if protocol == Protocol::Smtp {
+        client.line("EHLO client").await;
+        while client.next_line().await.expect("a line").starts_with("250-") {}
+    }
+    client
+}
+
+#[tokio::test]
+async fn a_user_is_taken_to_his_backend_and_has_the_name_he_has_there() {
+    for protocol in PROTOCOLS {
+        let routes = ["user: \"*@shell.example.net\", backend: shell, login: \"{local}\""];
+        let (gateway, main, shell) = two(protocol, TlsRule::Implicit, &routes).await;
+        let mut client = greeted(&gateway, protocol).await;
+        log_in_as(&mut client, protocol, "joe@Shell.example.net", "secret").await;
+        client.hear(welcome(protocol)).await;
+        gateway.event("auth.ok", "user=joe@Shell.example.net login=joe backend=shell").await;
+        assert_eq!((main.logins(), shell.logins()), (0, 1), "{protocol:?}");
+
+        let mut client = greeted(&gateway, protocol).await;
+        log_in_as(&mut client, protocol, "joe", "secret").await;
+        client.hear(welcome(protocol)).await;
+        let event = gateway.event("auth.ok", "user=joe backend=main").await;
+        assert!(event["login"].is_null(), "{event}");
+        assert_eq!((main.logins(), shell.logins()), (1, 1), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_backend_hears_the_name_of_the_map_and_a_change_of_the_map_is_followed() {
+    let (main, shell) = (Post::serve(Protocol::Imap).await, Backend::listen(Cut::Whole).await);
+    let setup = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .other_backend("shell", Protocol::Imap, shell.address)
+        .file("users.map", "joe@example.net shell mbox-{local}\n")
+        .route("file: users.map");
+    let gateway = setup.start().await;
+    shell.teach(Protocol::Imap).await;
+    gateway.event("backend.up", "backend=main").await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN JOE@example.net \"s cret\"").await;
+    let mut old = shell.dialled().await;
+    old.line("* OK [CAPABILITY IMAP4rev1] ready").await;
+    old.hear("g1 LOGIN \"mbox-JOE\" \"s cret\"").await;
+    old.line("g1 OK in").await;
+    client.hear("a OK <*>").await;
+    gateway.event("auth.ok", "user=JOE@example.net login=mbox-JOE backend=shell").await;
+
+    std::fs::write(gateway.file("users.map"), "joe@example.net main\n").expect("a file of ours");
+    gateway.reload().await.expect("good");
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN joe@example.net secret").await;
+    client.hear("a OK <*>").await;
+    gateway.event("auth.ok", "user=joe@example.net backend=main").await;
+}
+
+#[tokio::test]
+async fn the_name_a_client_asks_for_decides_with_starttls_too() {
+    for (tls, protocol) in
+        [(TlsRule::Implicit, Protocol::Imap), (TlsRule::StartTls, Protocol::Imap), (TlsRule::Implicit, Protocol::Pop3)]
+    {
+        let (gateway, main, shell) = two(protocol, tls, &["sni: mail.example.net, backend: shell"]).await;
+        let named = gateway.trust();
+        let mut nameless = rustls::ClientConfig::clone(&named);
+        nameless.enable_sni = false;
+        for (config, backend) in [(named, "shell"), (Arc::new(nameless), "main")] {
+            let mut client = gateway.plain().await;
+            if tls == TlsRule::StartTls {
+                client.hear(greeting(protocol)).await;
+                client.line("x STARTTLS").await;
+                client.hear("x OK <*>").await;
+            }
+            let mut client = client.start_tls(config).await.expect("a handshake");
+            if tls == TlsRule::Implicit {
+                client.hear(greeting(protocol)).await;
+            }
+            log_in_as(&mut client, protocol, "joe", "secret").await;
+            client.hear(welcome(protocol)).await;
+            gateway.event("auth.ok", &format!("user=joe backend={backend}")).await;
+        }
+        assert_eq!((main.logins(), shell.logins()), (1, 1), "{protocol:?} {tls:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_user_decides_only_what_names_the_user_is_shown() {
+    let (gateway, ..) = two(Protocol::Imap, TlsRule::Implicit, &["user: \"x*\", backend: shell"]).await;
+    let mut client = gateway.tls().await;
+    // The backend offers CRAM-MD5.
+    client.hear("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=LOGIN] <*>").await;
+    client.line("a AUTHENTICATE CRAM-MD5").await;
+    client.hear("a NO [CANNOT] <*>").await;
+    // A route of another protocol changes nothing here.
+    let (gateway, ..) = two(Protocol::Imap, TlsRule::Implicit, &["protocol: pop3, login: \"{local}\""]).await;
+    gateway.tls().await.hear("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=LOGIN AUTH=CRAM-MD5] <*>").await;
+}
+
+#[tokio::test]
+async fn who_may_not_take_a_route_is_refused_and_no_backend_hears_of_it() {
+    let routes = ["user: \"staff-*\", backend: shell, allow: [192.0.2.0/24]"];
+    let (gateway, main, shell) = two(Protocol::Imap, TlsRule::Implicit, &routes).await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN staff-ann secret").await;
+    client.hear("a NO [NOPERM] <*>\n* BYE <*>").await;
+    client.end().await;
+    gateway.event("auth.refused", "user=staff-ann reason=not_allowed").await;
+    assert_eq!((main.logins(), shell.logins()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_user_of_whom_no_login_name_can_be_made_has_a_wrong_password() {
+    let (gateway, main, shell) =
+        two(Protocol::Imap, TlsRule::Implicit, &["user: \"*\", backend: shell, login: \"{domain}\""]).await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN joe secret").await;
+    client.hear(wrong(Protocol::Imap)).await;
+    gateway.event("auth.failed", "user=joe reason=bad_credentials").await;
+    assert_eq!((main.logins(), shell.logins()), (0, 0));
+}
+
+/// What a service answers to a user with a password; its requests are kept.
+async fn auth_http(
+    answer: impl Fn(&str) -> String + Send + 'static,
+) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (tell, requests) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") && stream.read_buf(&mut request).await.unwrap_or(0) > 0 {}
+            let request = String::from_utf8(request).expect("text");
+            let said = answer(&request);
+            // Who was told enough may be gone.
+            let _ = stream.write_all(said.as_bytes()).await;
+            let _ = tell.send(request);
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn a_service_of_nginx_is_asked_as_nginx_asks() {
+    let shell = Post::serve(Protocol::Imap).await;
+    let main = Post::serve(Protocol::Imap).await;
+    let (ip, port) = (shell.address.ip(), shell.address.port());
+    let (service, mut requests) = auth_http(move |request| {
+        // The status line means nothing, names are taken in either case.
+        let verdict = if request.contains("Auth-Pass: s%20cr%25t\r\n") {
+            format!(
+                "auth-status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: mbox7\r\nAuth-Pass: secret"
+            )
+        } else {
+            "Auth-Status: Invalid login or password\r\nAuth-Wait: 0".to_owned()
+        };
+        format!("HTTP/1.0 500 whatever\r\n{verdict}\r\n\r\nbody")
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .route(&format!("auth_http: \"http://{service}/auth?x=1\", headers: {{ X-Auth-Key: hunter2 }}"))
+        .start()
+        .await;
+    gateway.has_learned().await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN \"joe smith\" wrong").await;
+    client.hear("a NO [AUTHENTICATIONFAILED] Invalid login or password").await;
+    gateway.event("auth.failed", "reason=bad_credentials").await;
+    client.line("b LOGIN \"joe smith\" \"s cr%t\"").await;
+    client.hear("b OK <*>").await;
+    let event = gateway.event("auth.ok", "login=mbox7 backend=main").await;
+    assert_eq!(event["server"], shell.address.to_string());
+    assert_eq!((main.logins(), shell.logins()), (0, 1));
+
+    let first = requests.recv().await.expect("a request");
+    let lines: Vec<&str> = first.split("\r\n").collect();
+    let expected = [
+        "GET /auth?x=1 HTTP/1.0",
+        &format!("Host: {service}"),
+        "Auth-Method: plain",
+        "Auth-User: joe%20smith",
+        "Auth-Pass: wrong",
+        "Auth-Protocol: imap",
+        "Auth-Login-Attempt: 1",
+        "Client-IP: 127.0.0.1",
+        "Auth-SSL: on",
+        "Auth-SSL-Protocol: TLSv1.3",
+    ];
+    assert_eq!(lines[..expected.len()], expected);
+    assert!(lines[expected.len()].starts_with("Auth-SSL-Cipher: TLS_"), "{first}");
+    assert_eq!(lines[expected.len() + 1..], ["X-Auth-Key: hunter2", "", ""]);
+    assert!(requests.recv().await.expect("another").contains("Auth-Login-Attempt: 2\r\n"));
+    assert!(!gateway.logged().contains("hunter2") && !gateway.logged().contains("s cr%t"));
+}
+
+#[tokio::test]
+async fn a_service_that_says_nothing_of_use_is_no_verdict() {
+    let cases = [
+        ("HTTP/1.0 200 OK\r\n\r\n", "no Auth-Status"),
+        ("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Port: 143\r\n\r\n", "no Auth-Server"),
+        ("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: 127.0.0.1\r\nAuth-Port: x\r\n\r\n", "not a port"),
+        ("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: a b\r\nAuth-Port: 1\r\n\r\n", "no address"),
+        ("HTTP/1.0 200 OK\r\nAuth-Sta", "in the middle of its answer"),
+        ("", "in the middle of its answer"),
+    ];
+    for protocol in PROTOCOLS {
+        let main = Post::serve(protocol).await;
+        for (answer, said) in cases {
+            let (address, _requests) = auth_http(move |_| answer.to_owned()).await;
+            let gateway = Setup::one(service(protocol), TlsRule::Implicit, main.address)
+                .route(&format!("auth_http: \"http://{address}/\""))
+                .start()
+                .await;
+            gateway.has_learned().await;
+            let mut client = greeted(&gateway, protocol).await;
+            log_in_as(&mut client, protocol, "joe", "secret").await;
+            client.hear(not_now(protocol)).await;
+            let event = gateway.event("auth.error", "user=joe reason=backend_down").await;
+            assert!(event["detail"].as_str().unwrap_or_default().contains(said), "{said}: {event}");
+        }
+        assert_eq!(main.logins(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_services_words_reach_the_client_and_without_time_for_another_try_the_session_ends() {
+    for (protocol, verdict, heard, event) in [
+        (
+            Protocol::Imap,
+            "Auth-Status: Ask the help desk",
+            "a NO [AUTHENTICATIONFAILED] Ask the help desk",
+            "auth.failed",
+        ),
+        (Protocol::Imap, "Auth-Status: [EXPIRED] Too old", "a NO [EXPIRED] Too old", "auth.failed"),
+        (
+            Protocol::Pop3,
+            "Auth-Status: Temporary server problem",
+            "-ERR [SYS/TEMP] Temporary server problem",
+            "auth.error",
+        ),
+        (Protocol::Smtp, "Auth-Status: No", "535 5.7.0 No", "auth.failed"),
+        (Protocol::Smtp, "Auth-Status: Later\r\nAuth-Error-Code: 451 4.3.0", "451 4.3.0 Later", "auth.error"),
+        (Protocol::Smtp, "Auth-Status: No\r\nAuth-Error-Code: 220 go ahead", "535 5.7.0 No", "auth.failed"),
+    ] {
+        let main = Post::serve(protocol).await;
+        let (address, _requests) = auth_http(move |_| format!("HTTP/1.0 200 OK\r\n{verdict}\r\n\r\n")).await;
+        let gateway = Setup::one(service(protocol), TlsRule::Implicit, main.address)
+            .route(&format!("auth_http: \"http://{address}/\""))
+            .start()
+            .await;
+        gateway.has_learned().await;
+        let mut client = greeted(&gateway, protocol).await;
+        log_in_as(&mut client, protocol, "joe", "secret").await;
+        client.hear(heard).await;
+        client.end().await;
+        gateway.event(event, "user=joe").await;
+        gateway.event("session.closed", "reason=auth_http").await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_ask_to_be_asked_again() {
+    let main = Post::serve(Protocol::Imap).await;
+    let (ip, port) = (main.address.ip(), main.address.port());
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let (address, _requests) = auth_http(move |_| {
+        let verdict = match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => "WAIT\r\nAuth-Wait: 0".to_owned(),
+            _ => format!("OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}"),
+        };
+        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .route(&format!("auth_http: \"http://{address}/\""))
+        .start()
+        .await;
+    gateway.has_learned().await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a LOGIN joe secret").await;
+    client.hear("a OK <*>").await;
+    assert_eq!(main.logins(), 1);
+}
