@@ -201,7 +201,7 @@ async fn a_service_of_nginx_is_asked_as_nginx_asks() {
     let lines: Vec<&str> = first.split("\r\n").collect();
     let expected = [
         "GET /auth?x=1 HTTP/1.0",
-        &format!("Host: {service}"),
+        &format!("Host: {}", service.ip()),
         "Auth-Method: plain",
         "Auth-User: joe%20smith",
         "Auth-Pass: wrong",

@@ -56,11 +56,22 @@ impl Gatepost {
         Self::begin(backend, &format!(", proxy_protocol: [\"{load_balancer}\"]"), "", &["ecdsa"])
     }
 
+    /// Starts one whose listeners stand in front of `backend`, with other backends and routes beside it, each as it is written.
+    pub fn start_routed(backend: Backend, others: &str, routes: &str) -> Self {
+        let more = format!("routes:\n{routes}");
+        Self::begin_with(backend, ", backend: main", &more, &["ecdsa"], others)
+    }
+
     fn begin(backend: Backend, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
+        Self::begin_with(backend, of_listeners, more, keys, "")
+    }
+
+    fn begin_with(backend: Backend, of_listeners: &str, more: &str, keys: &[&str], others: &str) -> Self {
         let (address, directory) = (own_address(), directory("gatepost"));
         make_certificates(&directory, address, keys);
         let text = configuration(&directory, address, backend, of_listeners, keys);
-        write(&directory.join("gatepost.yaml"), text + more);
+        let text = text.replacen("listeners:\n", &format!("{others}listeners:\n"), 1) + more;
+        write(&directory.join("gatepost.yaml"), text);
         let configuration = directory.join("gatepost.yaml");
         let kept = Kept::start(
             env!("CARGO_BIN_EXE_gatepost"),
@@ -86,6 +97,11 @@ impl Gatepost {
     /// The gateway's own certificate: the `index`th.
     pub fn certificate(&self, index: usize) -> PathBuf {
         self.directory.join(format!("chain{index}.pem"))
+    }
+
+    /// Its key.
+    pub fn key(&self, index: usize) -> PathBuf {
+        self.directory.join(format!("key{index}.pem"))
     }
 
     /// Where a client connects for `port`.

@@ -1,5 +1,5 @@
 //! gatepost in front of real mail servers, asked by real mail programs: Dovecot, Postfix, Courier and popa3d behind it;
-//! curl, Python's mail libraries, swaks, mbsync, fetchmail, openssl and HAProxy before it. None of them was written here, so what they
+//! curl, Python's mail libraries, swaks, mbsync, fetchmail, openssl and HAProxy before it, nginx beside it. None of them was written here, so what they
 //! agree on is what the protocols are.
 //!
 //! Every server is a private instance on a loopback address of its own with the standard ports, as root, in a directory that
@@ -19,6 +19,7 @@ mod leftovers;
 mod load_balancer;
 mod pop3_clients;
 mod relaying;
+mod routes;
 mod stapling;
 mod submission_clients;
 mod tls;

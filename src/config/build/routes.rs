@@ -179,7 +179,7 @@ fn auth_http(
     Some(AuthHttp { server, host, path, headers, timeout: section.timeout.0, backend })
 }
 
-/// `http://HOST[:PORT][/PATH]`: what stands in `Host`, the server, path and query.
+/// `http://HOST[:PORT][/PATH]`: what stands in `Host` (as with nginx without the port), the server, path and query.
 fn parse_url(url: &str) -> Option<(String, ServerName, String)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -188,18 +188,18 @@ fn parse_url(url: &str) -> Option<(String, ServerName, String)> {
     if !is_clean(url) || authority.contains('@') || url.contains('#') {
         return None;
     }
-    let (host, port) = match authority.rsplit_once(':') {
+    let (written, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)?),
         _ => (authority, 80),
     };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = written.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = match bare {
         Some(literal) => literal.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
-        None => Some(host)
+        None => Some(written)
             .filter(|host| super::super::value::is_host_name(host) || host.parse::<IpAddr>().is_ok())?
             .to_owned(),
     };
-    Some((authority.to_owned(), ServerName { host, port }, path.to_owned()))
+    Some((written.to_owned(), ServerName { host, port }, path.to_owned()))
 }
 
 #[cfg(test)]
@@ -210,9 +210,9 @@ mod tests {
     fn the_address_of_a_service_is_taken_apart() {
         let parsed = |url| parse_url(url).map(|(host, server, path)| format!("{host} {server} {path}"));
         let good = [
-            ("http://127.0.0.1:8080/auth", "127.0.0.1:8080 127.0.0.1:8080 /auth"),
+            ("http://127.0.0.1:8080/auth", "127.0.0.1 127.0.0.1:8080 /auth"),
             ("http://auth.example.net", "auth.example.net auth.example.net:80 /"),
-            ("http://[::1]:9000/a?b=c", "[::1]:9000 [::1]:9000 /a?b=c"),
+            ("http://[::1]:9000/a?b=c", "[::1] [::1]:9000 /a?b=c"),
             ("http://[::1]/", "[::1] [::1]:80 /"),
         ];
         for (url, expected) in good {
