@@ -217,6 +217,14 @@ impl Gate {
         self.charge(&rules, &Place::of(client, &rules.limits)).await;
     }
 
+    /// Whether the attempt's password worked for its user within that time, which is at most `auth.remember_good`. Asking does
+    /// not make it younger.
+    pub async fn has_just_proved(&self, attempt: &Attempt<'_>, within: Duration) -> bool {
+        let within = within.min(self.rules.load().remember_good);
+        let Some(user) = attempt.user else { return false };
+        self.book.remembered(user, attempt.password, within).await.is_some_and(|found| found.latest)
+    }
+
     /// A place for a session of a user who has logged in.
     ///
     /// # Errors

@@ -112,10 +112,23 @@ pub struct Auth {
     pub mechanisms: Mechanisms,
     /// What may be used in the clear on `tls: optional` listeners; `All` where the list is empty.
     pub without_tls: Mechanisms,
+    /// Who checks the passwords of who sends mail.
+    pub submission: Checker,
     /// How long a password that worked is remembered, as a keyed hash; zero: not at all.
     pub remember_good: Duration,
     /// Whether many known-good passwords failing at once are taken for an ill backend.
     pub outage_guard: bool,
+}
+
+/// `auth.submission`: who checks the passwords of who sends mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checker {
+    /// The SMTP server itself, by AUTH.
+    Backend,
+    /// The backend's server of this protocol: a login there, and out again. The SMTP server hears no AUTH.
+    Server(Protocol),
+    /// The `auth_http` service of the user's route: its OK is the verdict. The SMTP server hears no AUTH.
+    AuthHttp,
 }
 
 /// `submission`.
@@ -240,6 +253,14 @@ pub struct Runtime {
 }
 
 impl Policy {
+    /// What is spoken to the server that checks a password given to this service.
+    pub fn login_protocol(&self, service: Service) -> Protocol {
+        match (service, self.auth.submission) {
+            (Service::Submission, Checker::Server(protocol)) => protocol,
+            _ => service.protocol(),
+        }
+    }
+
     /// Rereads the lists and maps that have changed: for each, whose it is, where it is, and whether it says something else now
     /// or what is wrong with it; then what it said last stays.
     pub fn reread(&self) -> Vec<(String, PathBuf, Result<bool, String>)> {
@@ -270,7 +291,8 @@ impl Policy {
             tls: listener.tls,
             mechanisms: self.auth.mechanisms.clone(),
             without_tls: self.auth.without_tls.clone(),
-            user_first: self.routes.need_the_user(listener.service.protocol(), sni),
+            user_first: self.routes.need_the_user(listener.service.protocol(), sni)
+                || listener.service == Service::Submission && self.auth.submission == Checker::AuthHttp,
             max_message: self.submission.max_size,
         }
     }

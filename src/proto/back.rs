@@ -44,6 +44,9 @@ pub enum BackFault {
     /// It lists no way to log in that this login could be brought to.
     #[error("the backend offers no way to take a login by {0}")]
     NoWayIn(String),
+    /// An SMTP server that takes no logins.
+    #[error("the backend offers no AUTH: write auth.submission: imap, and its IMAP server checks the passwords")]
+    NoAuth,
     /// The name or the password would make a line that an old server could take for two commands.
     #[error("the name or the password does not fit into the {0} octets of a command")]
     TooLong(usize),

@@ -1,14 +1,15 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
-use super::login::{Engine, Gone, Identity, back_settings};
+use super::login::{Engine, Gone, Identity, Proof, back_settings};
 use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
+use crate::policy::Checker;
 use crate::policy::route::AuthHttp;
 use crate::proto::sasl;
 use crate::proto::{
-    Answer, BackStep, Credentials, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Step, UserName,
+    Answer, BackStep, Credentials, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Service, Step, UserName,
 };
 use crate::route::{self, Astray, Destination, Found, Inquiry, Way};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use tokio::time::Instant;
 
 /// How long an attempt waits for the verdicts on others from its address before it hears "temporary".
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a password that another server than the sender's own has found right is not asked about again.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// Which part of the time for the login there is for the response to a challenge: it comes from a program, and the backend
 /// holds a connection for it.
@@ -47,6 +51,8 @@ struct Try {
     unspoken: Unspoken,
     /// The name that is sent to the backend, where it is not the one the client gave.
     sent_as: Option<UserName>,
+    /// A service has said that the password is right, and is believed.
+    is_vouched_for: bool,
     /// Leave to ask the backend, until the verdict.
     ticket: Option<Ticket>,
 }
@@ -62,6 +68,10 @@ impl Engine<'_> {
         if let Err(outcome) = self.find_the_way(&mut attempt).await {
             return outcome;
         }
+        if attempt.is_vouched_for || self.has_just_proved(&attempt).await {
+            // The attempt is over before it reaches anybody, and counts neither way.
+            return self.accepted(attempt, None, &Reply::default()).await;
+        }
         let mut dialogue = match self.reach(&attempt.login.mechanism).await {
             Ok(dialogue) => dialogue,
             Err(lost) => return self.unreached(&mut attempt, &lost).await,
@@ -76,11 +86,15 @@ impl Engine<'_> {
             let step = dialogue.next(began + self.session.policy.timeouts.backend_login).await;
             self.give_back(began);
             match step {
-                Ok(BackStep::Accepted(reply)) => return self.accepted(attempt, dialogue, &reply).await,
+                Ok(BackStep::Accepted(reply)) => return self.accepted(attempt, Some(dialogue), &reply).await,
                 Ok(BackStep::Rejected(reply)) => {
                     let outcome = self.rejected(&mut attempt, &reply).await;
                     self.keep(dialogue).await;
                     return outcome;
+                }
+                // The mailbox is in use by whoever fetches mail at the moment; the password was right.
+                Ok(BackStep::Unavailable(reply)) if self.only_checks() && reply.code.as_deref() == Some("IN-USE") => {
+                    return self.accepted(attempt, Some(dialogue), &reply).await;
                 }
                 Ok(BackStep::Unavailable(reply)) => {
                     self.settle(&mut attempt, Verdict::NoVerdict).await;
@@ -134,6 +148,8 @@ impl Engine<'_> {
                 match self.inquire(service, attempt, &user).await {
                     Ok(way) => {
                         self.take(way, attempt);
+                        let is_sender = self.session.listener.service == Service::Submission;
+                        attempt.is_vouched_for = is_sender && policy.auth.submission == Checker::AuthHttp;
                         Ok(())
                     }
                     Err(astray) => Err(self.astray(attempt, astray).await),
@@ -307,7 +323,7 @@ impl Engine<'_> {
         match self.dialogue.take() {
             Some(dialogue) if dialogue.is_open() && self.leads_to(&dialogue) => Ok(dialogue),
             _ if *mechanism == Mechanism::APOP => Err(Lost::Closed),
-            _ => self.open().await,
+            _ => self.open(self.session.login_protocol()).await,
         }
     }
 
@@ -337,8 +353,35 @@ impl Engine<'_> {
         }
     }
 
-    async fn accepted(&mut self, mut attempt: Try, dialogue: Dialogue, reply: &Reply) -> Outcome {
-        self.settle(&mut attempt, Verdict::Accepted).await;
+    /// Whether the server that is asked is there for the password alone.
+    fn only_checks(&self) -> bool {
+        self.session.login_protocol() != self.session.listener.service.protocol()
+    }
+
+    /// Whether the password worked a moment ago, so that a program that sends many mails does not log in elsewhere for each.
+    async fn has_just_proved(&self, attempt: &Try) -> bool {
+        self.only_checks() && self.gate().has_just_proved(&self.question(attempt), FRESH).await
+    }
+
+    /// Lets the user in. `dialogue`: where the password was checked, if a server was asked.
+    async fn accepted(&mut self, mut attempt: Try, dialogue: Option<Dialogue>, reply: &Reply) -> Outcome {
+        if dialogue.is_some() || attempt.is_vouched_for {
+            self.settle(&mut attempt, Verdict::Accepted).await;
+        }
+        let checker = dialogue.as_ref().map(|dialogue| dialogue.server.protocol);
+        let dialogue = match dialogue {
+            Some(dialogue) if !self.only_checks() => dialogue,
+            checked => {
+                if let Some(dialogue) = checked {
+                    tokio::spawn(dialogue.quit());
+                }
+                match self.open(self.session.listener.service.protocol()).await {
+                    Ok(dialogue) => dialogue,
+                    Err(lost) => return self.unreached(&mut attempt, &lost).await,
+                }
+            }
+        };
+        let by_backend = checker == Some(dialogue.server.protocol);
         let slot = match attempt.counted.as_ref().map(|user| self.gate().user_session(user)) {
             Some(Err(refusal)) => {
                 self.record(&attempt, Kind::AuthRefused, refusal.as_str());
@@ -352,7 +395,8 @@ impl Engine<'_> {
         self.front.answer(Answer::Accepted(reply), &mut self.out);
         let smtp = self.session.listener.service.protocol() == Protocol::Smtp;
         let user = attempt.name().unwrap_or_default();
-        let identity = Identity { user, login: smtp.then(|| Box::new(attempt.login)), _slot: slot };
+        let proof = if smtp && by_backend { Proof::Login(Box::new(attempt.login)) } else { Proof::Unneeded };
+        let identity = Identity { user, proof, _slot: slot };
         Outcome::LoggedIn(Box::new(dialogue), identity)
     }
 
@@ -461,6 +505,7 @@ impl Try {
             server: None,
             unspoken: Unspoken::default(),
             sent_as: None,
+            is_vouched_for: false,
             ticket: None,
         }
     }

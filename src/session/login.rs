@@ -9,6 +9,7 @@ use crate::backend::{Dialogue, Lost};
 use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
+use crate::policy::Checker;
 use crate::proto::secret::shed;
 use crate::proto::{
     self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
@@ -68,10 +69,18 @@ pub(super) struct Open {
 pub(super) struct Identity {
     /// The name in events.
     pub(super) user: String,
-    /// Kept on SMTP alone, to log in anew after a message was abandoned.
-    pub(super) login: Option<Box<Login>>,
+    /// How to get in anew after a message was abandoned.
+    pub(super) proof: Proof,
     /// The slot of `sessions_per_user`.
     pub(super) _slot: Option<crate::gate::UserSession>,
+}
+
+/// How a user gets in at the backend.
+pub(super) enum Proof {
+    /// By the login that was good before. Kept on SMTP alone.
+    Login(Box<Login>),
+    /// The backend asks for none: somebody else has checked.
+    Unneeded,
 }
 
 /// Why waiting for the client came to an end.
@@ -228,7 +237,7 @@ impl Engine<'_> {
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
-                    match self.open().await {
+                    match self.open(Protocol::Smtp).await {
                         Ok(dialogue) => return self.entered(dialogue, None),
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
@@ -267,7 +276,8 @@ impl Engine<'_> {
             return remembered(self.session);
         }
         let began = Instant::now();
-        match tokio::time::timeout(STAMP_PATIENCE, self.open()).await {
+        let protocol = self.session.listener.service.protocol();
+        match tokio::time::timeout(STAMP_PATIENCE, self.open(protocol)).await {
             Ok(Ok(dialogue)) => {
                 let live = Arc::new(dialogue.capabilities.clone());
                 self.dialogue = Some(dialogue);
@@ -301,11 +311,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Dials the backend; the time that takes is not the client's.
-    pub(super) async fn open(&mut self) -> Result<Dialogue, Lost> {
+    /// Dials the backend's server of a protocol; the time that takes is not the client's.
+    pub(super) async fn open(&mut self, protocol: Protocol) -> Result<Dialogue, Lost> {
         let began = Instant::now();
         let settings = back_settings(self.session, self.front.helo());
-        let opened = self.session.dial(&settings).await;
+        let opened = self.session.dial(protocol, &settings).await;
         self.give_back(began);
         opened
     }
@@ -469,8 +479,25 @@ fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
 
 /// What is known of the backend without its timestamp, which belongs to one connection.
 fn remembered(session: &Session) -> Arc<Capabilities> {
-    let known = session.shared.backends.remembered(&session.destination.backend, session.listener.service.protocol());
+    let (backends, backend) = (&session.shared.backends, &session.destination.backend);
+    let known = backends.remembered(backend, session.listener.service.protocol());
+    match session.policy.auth.submission {
+        _ if session.listener.service != Service::Submission => {}
+        Checker::Backend => {}
+        Checker::Server(protocol) => return Arc::new(checked_by(&known, &backends.remembered(backend, protocol))),
+        Checker::AuthHttp => return Arc::new(checked_by(&known, &Capabilities::minimum(Protocol::Imap))),
+    }
     if known.apop.is_none() { known } else { Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) }) }
+}
+
+/// What an SMTP server can do, and the ways to log in of who checks the passwords in its place.
+fn checked_by(server: &Capabilities, checker: &Capabilities) -> Capabilities {
+    Capabilities {
+        mechanisms: checker.mechanisms.clone(),
+        login_command: checker.takes_passwords(),
+        apop: None,
+        lines: server.lines.clone(),
+    }
 }
 
 /// What the back half must know: our name on submission, the client's where strangers bring mail. An old server may cut

@@ -28,7 +28,7 @@ use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::route::{Sni, Traveller};
 use crate::policy::{Listener, Policy};
-use crate::proto::{BackSettings, TlsRule};
+use crate::proto::{BackSettings, Protocol, TlsRule};
 use crate::route::{self, Destination};
 use crate::tls::ServerTls;
 use arc_swap::ArcSwap;
@@ -182,11 +182,16 @@ impl Session {
         self.destination = route::before_login(&self.policy.routes, &self.traveller(), &self.listener.backend);
     }
 
-    /// Dials the backend it goes to, or the one server of it.
-    async fn dial(&self, settings: &BackSettings) -> Result<Dialogue, Lost> {
+    /// What is spoken to the server that checks its user's password.
+    fn login_protocol(&self) -> Protocol {
+        self.policy.login_protocol(self.listener.service)
+    }
+
+    /// Dials the backend it goes to, or the one server of it that a service has named for its own protocol.
+    async fn dial(&self, protocol: Protocol, settings: &BackSettings) -> Result<Dialogue, Lost> {
         let (backends, Destination { backend, server }) = (&self.shared.backends, &self.destination);
-        let (protocol, timeouts) = (self.listener.service.protocol(), &self.policy.timeouts);
-        match server {
+        let timeouts = &self.policy.timeouts;
+        match server.as_ref().filter(|_| protocol == self.listener.service.protocol()) {
             None => backends.open(backend, protocol, settings, timeouts).await,
             Some(name) => {
                 let server = backends.server_at(backend, protocol, name);

@@ -1,13 +1,13 @@
 //! An SMTP session behind its login, or a stranger's on port 25: followed message by message, never relayed blindly.
 
-use super::login::{Identity, Open, back_settings};
+use super::login::{Identity, Open, Proof, back_settings};
 use super::{Ending, Mail, Session};
 use crate::observe::{Event, Kind};
 use crate::policy::Timeouts;
 use crate::proto::smtp::{
     self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
-use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
+use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, line::printable};
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::io;
@@ -310,9 +310,8 @@ impl Follower<'_> {
         let session = self.session;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
-        let mut dialogue = session.dial(&settings).await.ok()?;
-        if let Some(identity) = &self.identity {
-            let login = identity.login.as_ref()?;
+        let mut dialogue = session.dial(Protocol::Smtp, &settings).await.ok()?;
+        if let Some(Identity { proof: Proof::Login(login), .. }) = &self.identity {
             // A response to a challenge was for that challenge; only a password can be said again.
             if !matches!(login.credentials, Credentials::Password { .. }) {
                 return None;

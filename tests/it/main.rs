@@ -4,6 +4,7 @@
 mod backend;
 mod bare;
 mod challenges;
+mod checked_elsewhere;
 mod cuts;
 mod faults;
 mod garbage;

@@ -306,3 +306,38 @@ async fn a_service_may_ask_to_be_asked_again() {
     client.hear("a OK <*>").await;
     assert_eq!(main.logins(), 1);
 }
+
+#[tokio::test]
+async fn a_services_ok_is_the_verdict_on_a_sender_where_it_checks_senders() {
+    let smtp = Backend::listen(Cut::Whole).await;
+    let to = smtp.address;
+    let (address, _requests) = auth_http(move |request| {
+        let verdict = match request.contains("Auth-Pass: secret\r\n") {
+            true => format!("OK\r\nAuth-Server: {}\r\nAuth-Port: {}", to.ip(), to.port()),
+            false => "No\r\nAuth-Wait: 0".to_owned(),
+        };
+        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    })
+    .await;
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .route(&format!("auth_http: \"http://{address}/\""))
+        .with("auth", "submission: auth_http")
+        .start()
+        .await;
+    let mut asked = smtp.dialled().await;
+    asked.line("220 old.example.net ESMTP").await;
+    asked.hear("EHLO mail.example.net").await;
+    asked.line("250 old.example.net").await;
+    gateway.has_learned().await;
+    let mut client = greeted(&gateway, Protocol::Smtp).await;
+    log_in_as(&mut client, Protocol::Smtp, "joe", "wrong").await;
+    client.hear("535 5.7.0 No").await;
+    log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+    let mut old = smtp.dialled().await;
+    old.line("220 old.example.net ESMTP").await;
+    old.hear("EHLO mail.example.net").await;
+    old.line("250 old.example.net").await;
+    client.hear("235 2.7.0 <*>").await;
+    client.line("MAIL FROM:<joe@example.net>").await;
+    old.hear("MAIL FROM:<joe@example.net>").await;
+}

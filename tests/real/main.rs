@@ -13,6 +13,7 @@ mod kept;
 mod servers;
 
 mod big_messages;
+mod checked_elsewhere;
 mod failures;
 mod imap_clients;
 mod leftovers;

@@ -4,8 +4,10 @@ use super::super::finding::quoted;
 use super::super::nearest::nearest;
 use super::super::report::{Report, Spot};
 use super::super::sections;
-use crate::policy::Auth;
-use crate::proto::{Mechanism, Mechanisms};
+use super::listeners::Built;
+use crate::policy::route::Routes;
+use crate::policy::{Auth, Checker};
+use crate::proto::{Mechanism, Mechanisms, Protocol, Service};
 
 pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
     let spot = Spot::top("auth");
@@ -31,7 +33,60 @@ pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
             Mechanisms::Only(list)
         }
     };
-    Auth { mechanisms, without_tls, remember_good: section.remember_good.0, outage_guard: section.outage_guard }
+    Auth {
+        mechanisms,
+        without_tls,
+        submission: checker(&section.submission, &spot.key("submission"), report),
+        remember_good: section.remember_good.0,
+        outage_guard: section.outage_guard,
+    }
+}
+
+/// Whether who is to check the passwords of senders is there.
+pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report: &mut Report) {
+    let spot = Spot::top("auth").key("submission");
+    match auth.submission {
+        Checker::Backend => {}
+        Checker::Server(protocol) => {
+            let senders = listeners.iter().filter_map(|built| built.listener.as_ref());
+            for listener in senders.filter(|listener| listener.service == Service::Submission) {
+                let (name, word) = (&listener.backend.name, protocol.as_str());
+                if !listener.backend.servers.contains_key(&protocol) {
+                    let message =
+                        format!("the backend `{name}` has no {word} server to log in to: write backends.{name}.{word}");
+                    report.error(&spot, message);
+                    return;
+                }
+            }
+        }
+        Checker::AuthHttp => {
+            if !routes.ask_a_service(Protocol::Smtp) {
+                report.error(&spot, "no route asks such a service for smtp: write routes: [{ auth_http: \"http://127.0.0.1:8080/auth\" }]");
+            }
+        }
+    }
+}
+
+fn checker(written: &str, spot: &Spot, report: &mut Report) -> Checker {
+    match written {
+        "backend" => Checker::Backend,
+        "imap" => Checker::Server(Protocol::Imap),
+        "pop3" => {
+            let message = "each check locks the mailbox as a POP3 login does: write imap if the servers have it";
+            report.warning(spot, message);
+            Checker::Server(Protocol::Pop3)
+        }
+        "auth_http" => Checker::AuthHttp,
+        file if file.starts_with("file:") => {
+            report.error(spot, "not in this version: write backend, imap, pop3 or auth_http");
+            Checker::Backend
+        }
+        other => {
+            let message = format!("{} checks no passwords: write backend, imap, pop3 or auth_http", quoted(other));
+            report.error(spot, message);
+            Checker::Backend
+        }
+    }
 }
 
 fn listed(names: &[String], spot: &Spot, report: &mut Report) -> Vec<Mechanism> {

@@ -29,13 +29,15 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
+    let auth = auth::build(&file.auth, report);
+    auth::look_at(&auth, &routes, &listeners, report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
         routes: routes.into(),
-        auth: auth::build(&file.auth, report),
+        auth,
         submission: submission(&file.submission, report),
         limits: limits(&file.limits, report),
         timeouts: timeouts(&file.timeouts, report),

@@ -22,7 +22,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
 
     let auth = top("auth");
-    unless(file.auth.submission == "backend", auth.key("submission"), "write backend, or leave it out");
     unless(file.auth.pop_before_smtp.is_none(), auth.key("pop_before_smtp"), "leave it out");
 
     let (plaintext, section) = (top("plaintext"), &file.plaintext);

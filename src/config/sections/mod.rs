@@ -255,7 +255,8 @@ pub(crate) struct Auth {
     pub(crate) mechanisms: Mechanisms,
     /// On `tls: optional` listeners: what may log in without TLS; [] is all that `mechanisms` allows.
     pub(crate) without_tls: Vec<String>,
-    /// Who checks SMTP AUTH: `backend`. The others are not in this version.
+    /// Who checks SMTP AUTH: `backend` (the SMTP server), `imap` or `pop3` (a login to that server of the backend, so that an
+    /// SMTP server that knows no AUTH gets it), or `auth_http` (the service of the route). file:PATH is not in this version.
     pub(crate) submission: String,
     /// An address that has just logged in over POP or IMAP may submit. Not in this version.
     pub(crate) pop_before_smtp: Option<PopBeforeSmtp>,

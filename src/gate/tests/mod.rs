@@ -172,6 +172,7 @@ fn policy() -> Policy {
         auth: Auth {
             mechanisms: Mechanisms::All,
             without_tls: Mechanisms::All,
+            submission: crate::policy::Checker::Backend,
             remember_good: 30 * DAY,
             outage_guard: true,
         },

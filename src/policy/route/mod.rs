@@ -160,6 +160,12 @@ impl Routes {
         })
     }
 
+    /// Whether a service is asked about users of this protocol.
+    pub fn ask_a_service(&self, protocol: Protocol) -> bool {
+        let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
+        self.0.iter().any(|route| is_for(route) && matches!(route.leads, Leads::AuthHttp(_)))
+    }
+
     /// The lists of who may take a route.
     pub fn lists(&self) -> impl Iterator<Item = &AccessList> {
         self.0.iter().filter_map(|route| route.allow.as_ref())

@@ -76,7 +76,8 @@ impl Back for SmtpBack {
 
     fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault> {
         let Some(Way::Sasl(mechanism)) = Way::choose(login, &self.capabilities) else {
-            return Err(BackFault::NoWayIn(login.mechanism.to_string()));
+            let has_none = self.capabilities.mechanisms.is_empty();
+            return Err(if has_none { BackFault::NoAuth } else { BackFault::NoWayIn(login.mechanism.to_string()) });
         };
         let start = out.len();
         let command = |out: &mut BytesMut| {

@@ -1,0 +1,162 @@
+//! Senders whose passwords another server than the SMTP server checks: `auth.submission`.
+
+use crate::backend::{Backend, Post};
+use crate::gateway::{Gateway, Setup};
+use crate::mail::{greeting, log_in_as, plain};
+use crate::talk::{Cut, Talk};
+use gatepost::proto::{Protocol, Service, TlsRule};
+
+/// An SMTP server that knows no AUTH, up to where a message can come.
+async fn old_server(backend: &Backend) -> Talk {
+    let mut talk = backend.dialled().await;
+    talk.line("220 old.example.net ESMTP").await;
+    talk.hear("EHLO mail.example.net").await;
+    talk.line("250-old.example.net\r\n250 8BITMIME").await;
+    talk
+}
+
+/// A gateway before such a server and one that reads mail; the first is asked once at the start.
+async fn gateway(protocol: Protocol, more: &str) -> (Gateway, Backend, Post) {
+    let (smtp, post) = (Backend::listen(Cut::Whole).await, Post::serve(protocol).await);
+    let setup = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(protocol, post.address)
+        .with("auth", &format!("submission: {}{more}", protocol.as_str()));
+    let gateway = setup.start().await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    gateway.event("backend.up", &format!("protocol={}", protocol.as_str())).await;
+    (gateway, smtp, post)
+}
+
+async fn hello(gateway: &Gateway) -> (Talk, Vec<String>) {
+    let mut client = gateway.tls().await;
+    client.hear(greeting(Protocol::Smtp)).await;
+    client.line("EHLO client").await;
+    let mut lines = Vec::new();
+    loop {
+        lines.push(client.next_line().await.expect("a line"));
+        if lines.last().is_some_and(|line| line.starts_with("250 ")) {
+            return (client, lines);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_auth_gets_mail_from_whom_its_neighbour_knows() {
+    for protocol in [Protocol::Imap, Protocol::Pop3] {
+        let (gateway, smtp, post) = gateway(protocol, "").await;
+        let (mut client, shown) = hello(&gateway).await;
+        let passwords = shown.iter().any(|line| line[4..].starts_with("AUTH PLAIN LOGIN"));
+        assert!(passwords, "{protocol:?} {shown:?}");
+        log_in_as(&mut client, Protocol::Smtp, "joe", "wrong").await;
+        client.hear("535 5.7.8 <*>").await;
+        gateway.event("auth.failed", "user=joe").await;
+        log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+        let mut old = old_server(&smtp).await;
+        client.hear("235 2.7.0 <*>").await;
+        gateway.event("auth.ok", "user=joe protocol=submission").await;
+        client.line("MAIL FROM:<joe@example.net>").await;
+        old.hear("MAIL FROM:<joe@example.net>").await;
+        old.line("250 ok").await;
+        client.hear("250 <*>").await;
+        assert_eq!(post.logins(), 2);
+        post.is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_right_a_moment_ago_is_not_asked_about_again_and_what_was_wrong_is() {
+    let (gateway, smtp, post) = gateway(Protocol::Imap, "").await;
+    for _ in 0..3 {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+        let _old = old_server(&smtp).await;
+        client.hear("235 2.7.0 <*>").await;
+    }
+    assert_eq!(post.logins(), 1, "for each of the others somebody logged in a moment ago");
+    for count in 2..4 {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, "joe", "wrong").await;
+        client.hear("535 5.7.8 <*>").await;
+        assert_eq!(post.logins(), count);
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_is_remembered_each_login_is_checked() {
+    let (gateway, smtp, post) = gateway(Protocol::Imap, ", remember_good: 0").await;
+    for count in 1..3 {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+        let _old = old_server(&smtp).await;
+        client.hear("235 2.7.0 <*>").await;
+        assert_eq!(post.logins(), count);
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_crosses_from_the_server_that_checks() {
+    let (gateway, _smtp, _post) = gateway(Protocol::Imap, "").await;
+    let (mut client, shown) = hello(&gateway).await;
+    assert!(shown.iter().any(|line| line.contains("AUTH") && line.contains("CRAM-MD5")), "{shown:?}");
+    client.line("AUTH CRAM-MD5").await;
+    client.hear("334 PDEuMkBvbGQ+").await;
+    client.line("am9lIGFiY2RlZg==").await;
+    client.hear("535 5.7.8 <*>").await;
+    gateway.event("auth.failed", "user=joe mechanism=CRAM-MD5").await;
+}
+
+#[tokio::test]
+async fn a_mailbox_in_use_is_a_right_password_and_not_now_is_none() {
+    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Pop3, pop3.address)
+        .with("auth", "submission: pop3")
+        .start()
+        .await;
+    pop3.teach(Protocol::Pop3).await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    for (answer, heard) in
+        [("-ERR [IN-USE] fetching at the moment", "235 2.7.0 <*>"), ("-ERR [SYS/TEMP] later", "454 4.7.0 <*>")]
+    {
+        let (mut client, _) = hello(&gateway).await;
+        // Another password each time: none is remembered.
+        client.line(&format!("AUTH PLAIN {}", plain("joe", answer))).await;
+        let mut old = pop3.dialled().await;
+        old.line("+OK ready").await;
+        old.hear("CAPA").await;
+        old.line("-ERR what").await;
+        old.hear("USER joe").await;
+        old.line("+OK").await;
+        old.hear("PASS <*>").await;
+        old.line(answer).await;
+        let _old = if heard.starts_with("235") { Some(old_server(&smtp).await) } else { None };
+        client.hear(heard).await;
+    }
+}
+
+#[tokio::test]
+async fn a_right_password_before_a_server_that_is_down_is_not_now() {
+    let (gateway, mut smtp, post) = gateway(Protocol::Imap, "").await;
+    smtp.down();
+    let (mut client, _) = hello(&gateway).await;
+    log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+    client.hear("454 4.7.0 <*>").await;
+    gateway.event("auth.error", "user=joe reason=backend_down").await;
+    assert_eq!(post.logins(), 1);
+}
+
+#[tokio::test]
+async fn without_auth_there_the_log_says_what_to_write() {
+    let smtp = Backend::listen(Cut::Whole).await;
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address).start().await;
+    // Before anything is learnt, passwords are taken.
+    let (mut client, _) = hello(&gateway).await;
+    let _asked = smtp.dialled().await;
+    log_in_as(&mut client, Protocol::Smtp, "joe", "secret").await;
+    let _old = old_server(&smtp).await;
+    client.hear("454 4.7.0 <*>").await;
+    let event = gateway.event("auth.error", "user=joe").await;
+    assert!(event["detail"].as_str().unwrap_or_default().contains("auth.submission: imap"), "{event}");
+}
