@@ -7,10 +7,10 @@ pub use client::{AdminError, call};
 
 use crate::server::Server;
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path as UrlPath, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use nix::sys::stat::{Mode, umask};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -92,6 +92,7 @@ pub async fn serve_socket(server: Arc<Server>, path: &Path, drain: CancellationT
     let router = readers()
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload))
+        .route("/api/v1/grants/{ip}", put(grant))
         .route("/api/v1/drain", post(start_drain))
         .with_state(Reach { server, drain });
     let closing = CancellationToken::new();
@@ -141,6 +142,17 @@ async fn reload(State(reach): State<Reach>) -> Response {
     match reach.server.reload().await {
         Ok(()) => (StatusCode::OK, "reloaded\n").into_response(),
         Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Lets an address send without a login, as a login over POP3 or IMAP from there does.
+async fn grant(State(reach): State<Reach>, UrlPath(ip): UrlPath<String>) -> Response {
+    let Ok(client) = ip.parse() else {
+        return (StatusCode::BAD_REQUEST, "that is no address\n").into_response();
+    };
+    match reach.server.grant(client).await {
+        Ok(window) => (StatusCode::OK, format!("granted for {}\n", humantime::format_duration(window))).into_response(),
+        Err(why) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::WEEK;
 use super::place::Place;
 use super::user::User;
 use crate::policy::rate::Rate;
-use crate::proto::Secret;
+use crate::proto::{Refusal, Secret};
 use crate::store::{Found, Key, Marked, Space, Store, Tag};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -101,6 +101,25 @@ impl Book {
         let half = NonZeroU32::new(limit.count.get() / 2).unwrap_or(NonZeroU32::MIN);
         let key = self.store.key(Space::Rates, &[b"guesses", &octets(place.own), user.as_bytes()]);
         self.store.take(&key, Rate { count: half, period: limit.period }, 1).await
+    }
+
+    /// Notes that somebody has just shown who they are at the address, or an operator has.
+    pub(super) async fn grant(&self, place: &Place, window: Duration) {
+        let key = self.net_key(Space::Visitors, b"grant", place.own);
+        self.store.mark(&key, self.store.tag(&[b"grant"]), window, 1).await;
+    }
+
+    /// Whether that was so within that time.
+    pub(super) async fn is_granted(&self, place: &Place, window: Duration) -> bool {
+        let key = self.net_key(Space::Visitors, b"grant", place.own);
+        self.store.find(&key, self.store.tag(&[b"grant"]), window).await.is_some()
+    }
+
+    /// Takes one of what a user may do so often.
+    pub(super) async fn take_of_user(&self, user: &User, what: &[u8], rate: Option<Rate>) -> Result<(), Refusal> {
+        let Some(rate) = rate else { return Ok(()) };
+        let key = self.store.key(Space::Rates, &[what, user.as_bytes()]);
+        if self.store.take(&key, rate, 1).await { Ok(()) } else { Err(Refusal::RateLimited) }
     }
 
     /// Whether the user logged in there within that time.

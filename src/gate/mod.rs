@@ -74,6 +74,7 @@ struct Rules {
     limits: Limits,
     remember_good: Duration,
     outage_guard: bool,
+    pop_before_smtp: Option<Duration>,
 }
 
 impl Rules {
@@ -82,6 +83,7 @@ impl Rules {
             limits: policy.limits.clone(),
             remember_good: policy.auth.remember_good,
             outage_guard: policy.auth.outage_guard,
+            pop_before_smtp: policy.auth.pop_before_smtp,
         }
     }
 
@@ -101,6 +103,20 @@ pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Vec<Held
 #[derive(Debug)]
 #[must_use = "hand it back with the verdict"]
 pub struct Ticket(#[expect(dead_code, reason = "held for its drop")] Vec<Lane>);
+
+/// Why an address may not send without a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoGrant {
+    /// Nobody may.
+    #[error("nobody sends without a login here: write auth.pop_before_smtp: {{ window: 30m }}")]
+    Off,
+    /// Nothing is known of who stands behind it.
+    #[error("the address is in limits.exempt, and whoever shares it could send")]
+    Exempt,
+    /// The host's own default gateway, which may hide everybody.
+    #[error("the address is this host's default gateway, and whoever it hides could send")]
+    Gateway,
+}
 
 /// A user's session; dropped when it has ended.
 pub type UserSession = Held<User>;
@@ -232,6 +248,51 @@ impl Gate {
     pub fn user_session(&self, user: &User) -> Result<UserSession, Refusal> {
         let limit = self.rules.load().limits.sessions_per_user;
         self.sessions_by_user.enter(user.clone(), limit).ok_or(Refusal::TooManySessions)
+    }
+
+    /// Lets an address send without a login for a while: somebody has just logged in there, or an operator says so. Gives for
+    /// how long.
+    ///
+    /// # Errors
+    /// [`NoGrant`]; nothing has changed.
+    pub async fn grant(&self, client: IpAddr) -> Result<Duration, NoGrant> {
+        let rules = self.rules.load_full();
+        let window = rules.pop_before_smtp.ok_or(NoGrant::Off)?;
+        let place = Place::of(client, &rules.limits);
+        // Behind either there may be anybody.
+        if place.exempt {
+            return Err(NoGrant::Exempt);
+        }
+        if self.gateways.contains(place.client) {
+            return Err(NoGrant::Gateway);
+        }
+        self.book.grant(&place, window).await;
+        Ok(window)
+    }
+
+    /// Whether an address may send without a login.
+    pub async fn is_granted(&self, client: IpAddr) -> bool {
+        let rules = self.rules.load_full();
+        let Some(window) = rules.pop_before_smtp else { return false };
+        self.book.is_granted(&Place::of(client, &rules.limits), window).await
+    }
+
+    /// Whether a user may begin another message; one that may has begun.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`]: `limits.messages_per_user`.
+    pub async fn message(&self, user: &User) -> Result<(), Refusal> {
+        let rate = self.rules.load().limits.messages_per_user;
+        self.book.take_of_user(user, b"messages", rate).await
+    }
+
+    /// Whether a user may write to another recipient; one that may has done so.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`]: `limits.recipients_per_user`.
+    pub async fn recipient(&self, user: &User) -> Result<(), Refusal> {
+        let rate = self.rules.load().limits.recipients_per_user;
+        self.book.take_of_user(user, b"recipients", rate).await
     }
 
     /// The ban an address is under.

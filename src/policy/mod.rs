@@ -114,6 +114,8 @@ pub struct Auth {
     pub without_tls: Mechanisms,
     /// Who checks the passwords of who sends mail.
     pub submission: Checker,
+    /// For how long an address that has just logged in over POP3 or IMAP may send without a login.
+    pub pop_before_smtp: Option<Duration>,
     /// How long a password that worked is remembered, as a keyed hash; zero: not at all.
     pub remember_good: Duration,
     /// Whether many known-good passwords failing at once are taken for an ill backend.
@@ -136,6 +138,8 @@ pub enum Checker {
 pub struct Submission {
     /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
     pub accept_domains: Arc<[String]>,
+    /// Whether the sender of a message must be the user who logged in.
+    pub sender_must_match: bool,
     /// What is done with a bare CR or LF in a message.
     pub bare_newline: BareNewline,
     /// The largest message, in octets.
@@ -161,6 +165,10 @@ pub struct Limits {
     pub auth_failures_per_ip: Option<Rate>,
     /// Wrong passwords for one user in a sliding window, before strangers to that user hear "temporary".
     pub auth_failures_per_user: Option<Rate>,
+    /// Messages that one user begins.
+    pub messages_per_user: Option<Rate>,
+    /// Recipients that one user writes to.
+    pub recipients_per_user: Option<Rate>,
     /// How long a ban lasts.
     pub ban: Duration,
     /// The answer to a failed login leaves no sooner than this after its last byte came.
@@ -293,6 +301,7 @@ impl Policy {
             without_tls: self.auth.without_tls.clone(),
             user_first: self.routes.need_the_user(listener.service.protocol(), sni)
                 || listener.service == Service::Submission && self.auth.submission == Checker::AuthHttp,
+            may_be_granted: self.auth.pop_before_smtp.is_some(),
             max_message: self.submission.max_size,
         }
     }

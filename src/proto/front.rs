@@ -18,6 +18,9 @@ pub struct FrontSettings {
     pub without_tls: Mechanisms,
     /// A route needs the user before the backend is chosen, so only PLAIN, LOGIN and USER are shown and taken.
     pub user_first: bool,
+    /// SMTP: an address may have the right to send without a login, so MAIL without one is reported ([`Step::Mail`]) where
+    /// it would be refused.
+    pub may_be_granted: bool,
     /// `submission.max_size` in octets, shown as SIZE (RFC 1870) unless the backend's bound is lower.
     pub max_message: u64,
 }

@@ -182,6 +182,7 @@ mod tests {
                 mechanisms: Mechanisms::All,
                 without_tls: Mechanisms::All,
                 user_first: false,
+                may_be_granted: false,
                 max_message: 0,
             });
             let mut out = BytesMut::new();

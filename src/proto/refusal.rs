@@ -21,6 +21,8 @@ pub enum Refusal {
     MechanismDisabled,
     /// The sender is not the logged-in user's.
     SenderMismatch,
+    /// A stranger may not send at all.
+    LoginRequired,
     /// A stranger may not send there.
     RelayDenied,
     /// Not a command, not base64, a forbidden byte, also in a message.
@@ -53,6 +55,7 @@ impl Refusal {
             Refusal::TlsRequired => "tls_required",
             Refusal::MechanismDisabled => "mechanism_disabled",
             Refusal::SenderMismatch => "sender_mismatch",
+            Refusal::LoginRequired => "login_required",
             Refusal::RelayDenied => "relay_denied",
             Refusal::BadSyntax => "bad_syntax",
             Refusal::PipelinedStartTls => "pipelined_starttls",

@@ -20,12 +20,13 @@ pub use sandbox::{ConfineError, Sandbox, confine};
 pub use workers::{Workers, runtime};
 
 use crate::backend::Backends;
-use crate::gate::Gate;
+use crate::gate::{Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::session::Shared;
 use crate::store::Store;
 use arc_swap::ArcSwap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -231,6 +232,14 @@ impl Server {
     /// Whether there is a server up for every protocol of every backend.
     pub fn backends_are_ready(&self) -> bool {
         self.policy.load().backends.values().all(|backend| self.shared.backends.is_ready(backend))
+    }
+
+    /// Lets an address send without a login, and says for how long.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn grant(&self, client: IpAddr) -> Result<Duration, NoGrant> {
+        self.shared.gate.grant(client).await
     }
 
     /// What it is doing.

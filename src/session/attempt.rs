@@ -368,6 +368,10 @@ impl Engine<'_> {
         if dialogue.is_some() || attempt.is_vouched_for {
             self.settle(&mut attempt, Verdict::Accepted).await;
         }
+        if matches!(self.session.listener.service, Service::Imap | Service::Pop3) {
+            // Where addresses are not granted anything, this one is not either.
+            let _ = self.gate().grant(self.session.client.ip()).await;
+        }
         let checker = dialogue.as_ref().map(|dialogue| dialogue.server.protocol);
         let dialogue = match dialogue {
             Some(dialogue) if !self.only_checks() => dialogue,
@@ -396,7 +400,8 @@ impl Engine<'_> {
         let smtp = self.session.listener.service.protocol() == Protocol::Smtp;
         let user = attempt.name().unwrap_or_default();
         let proof = if smtp && by_backend { Proof::Login(Box::new(attempt.login)) } else { Proof::Unneeded };
-        let identity = Identity { user, proof, _slot: slot };
+        let (name, login_name, counted) = (attempt.user, attempt.sent_as, attempt.counted);
+        let identity = Identity { user, name, login_name, counted, proof, _slot: slot };
         Outcome::LoggedIn(Box::new(dialogue), identity)
     }
 

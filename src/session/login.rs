@@ -6,14 +6,14 @@ use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session};
 use crate::backend::{Dialogue, Lost};
-use crate::gate::Standby;
+use crate::gate::{Standby, User};
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::policy::Checker;
 use crate::proto::secret::shed;
 use crate::proto::{
     self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
-    Service, Step, TlsRule, Violation,
+    Service, Step, TlsRule, UserName, Violation,
 };
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
@@ -59,6 +59,8 @@ pub(super) struct Open {
     pub(super) dialogue: Dialogue,
     /// Who; none for a stranger who brings mail.
     pub(super) identity: Option<Identity>,
+    /// SMTP: mail for anybody is taken.
+    pub(super) may_relay: bool,
     /// SMTP: the client's name for itself.
     pub(super) helo: Option<String>,
     /// What the client was told the backend can do.
@@ -69,6 +71,11 @@ pub(super) struct Open {
 pub(super) struct Identity {
     /// The name in events.
     pub(super) user: String,
+    /// The name the client gave, as far as it was seen, and the one that was sent to the backend, where it is another.
+    pub(super) name: Option<UserName>,
+    pub(super) login_name: Option<UserName>,
+    /// The user as limits count one.
+    pub(super) counted: Option<User>,
     /// How to get in anew after a message was abandoned.
     pub(super) proof: Proof,
     /// The slot of `sessions_per_user`.
@@ -231,14 +238,19 @@ impl Engine<'_> {
                     }
                     Outcome::End(reason) => return self.end(reason).await,
                     Outcome::Gone(gone) => return self.gone(gone).await,
-                    Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity)),
+                    Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity), true),
                 },
                 Step::Mail => {
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
+                    let granted = self.session.shared.gate.is_granted(self.session.client.ip()).await;
+                    if !granted && self.session.listener.service == Service::Submission {
+                        self.front.answer(Answer::Refused(Refusal::LoginRequired), &mut self.out);
+                        continue;
+                    }
                     match self.open(Protocol::Smtp).await {
-                        Ok(dialogue) => return self.entered(dialogue, None),
+                        Ok(dialogue) => return self.entered(dialogue, None, granted),
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
                             self.front.answer(Answer::Unavailable(None), &mut self.out);
@@ -408,7 +420,8 @@ impl Engine<'_> {
         }
     }
 
-    fn entered(self, dialogue: Dialogue, identity: Option<Identity>) -> Entered {
+    /// `may_relay`: mail for anybody is taken.
+    fn entered(self, dialogue: Dialogue, identity: Option<Identity>, may_relay: bool) -> Entered {
         let helo = self.front.helo().map(str::to_owned);
         let open = Box::new(Open {
             client: self.client,
@@ -416,6 +429,7 @@ impl Engine<'_> {
             to_client: self.out,
             dialogue,
             identity,
+            may_relay,
             helo,
             shown: self.shown,
         });

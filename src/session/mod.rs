@@ -17,6 +17,7 @@ mod login;
 mod mailbox;
 mod noticed;
 mod relay;
+mod sender;
 mod stream;
 mod submission;
 mod unspoken;

@@ -1,7 +1,9 @@
 //! An SMTP session behind its login, or a stranger's on port 25: followed message by message, never relayed blindly.
 
 use super::login::{Identity, Open, Proof, back_settings};
+use super::sender;
 use super::{Ending, Mail, Session};
+use crate::gate::User;
 use crate::observe::{Event, Kind};
 use crate::policy::Timeouts;
 use crate::proto::smtp::{
@@ -49,11 +51,11 @@ fn settings(
     session: &Session,
     backend: Capabilities,
     shown: &Capabilities,
-    logged_in: bool,
+    may_relay: bool,
     helo: Option<String>,
 ) -> TransactionSettings {
     let submission = &session.policy.submission;
-    let recipients = if logged_in { Recipients::All } else { Recipients::Only(Arc::clone(&submission.accept_domains)) };
+    let recipients = if may_relay { Recipients::All } else { Recipients::Only(Arc::clone(&submission.accept_domains)) };
     TransactionSettings {
         hostname: session.policy.hostname.clone(),
         max_message: submission.max_size,
@@ -121,13 +123,13 @@ enum Waited {
 
 impl<'s> Follower<'s> {
     fn new(session: &'s Session, open: Box<Open>) -> Self {
-        let Open { mut client, from_client, to_client, dialogue, identity, helo, shown } = *open;
+        let Open { mut client, from_client, to_client, dialogue, identity, may_relay, helo, shown } = *open;
         if identity.is_some() {
             client.logged_in();
         }
         let server = dialogue.server.name.to_string();
         let (backend, from_backend, capabilities) = dialogue.into_session();
-        let transaction = Transaction::new(settings(session, capabilities, &shown, identity.is_some(), helo));
+        let transaction = Transaction::new(settings(session, capabilities, &shown, may_relay, helo));
         Self {
             session,
             room: if identity.is_some() { FOR_A_USER } else { FOR_A_STRANGER },
@@ -153,9 +155,17 @@ impl Follower<'_> {
             let progress = self.step();
             match progress {
                 Progress::More => {}
-                Progress::Sender(_) | Progress::Recipient(_) => {
-                    let (to_backend, to_client) = (&mut self.backend.buffers.to, &mut self.client.buffers.to);
-                    self.transaction.decide(None, to_backend, to_client);
+                Progress::Sender(from) => {
+                    let refusal = self.judge_sender(from.as_ref()).await;
+                    self.decide(refusal, from.as_ref());
+                    continue;
+                }
+                Progress::Recipient(_) => {
+                    let refusal = match self.user() {
+                        Some(user) => self.session.shared.gate.recipient(user).await.err(),
+                        None => None,
+                    };
+                    self.decide(refusal, None);
                     continue;
                 }
                 Progress::Redial => {
@@ -205,6 +215,31 @@ impl Follower<'_> {
                 Waited::BackendEnded => self.backend.io = None,
                 Waited::Timeout => return self.timed_out(),
             }
+        }
+    }
+
+    fn user(&self) -> Option<&User> {
+        self.identity.as_ref()?.counted.as_ref()
+    }
+
+    /// Whether a user may begin a message from there. A stranger's sender is nobody's.
+    async fn judge_sender(&self, from: Option<&smtp::Address>) -> Option<Refusal> {
+        if let Some(identity) = &self.identity
+            && !sender::is_own(self.session, identity, from)
+        {
+            return Some(Refusal::SenderMismatch);
+        }
+        self.session.shared.gate.message(self.user()?).await.err()
+    }
+
+    /// Answers the follower's question, and puts a refusal on record. `from`: at MAIL.
+    fn decide(&mut self, refusal: Option<Refusal>, from: Option<&smtp::Address>) {
+        let (to_backend, to_client) = (&mut self.backend.buffers.to, &mut self.client.buffers.to);
+        self.transaction.decide(refusal, to_backend, to_client);
+        if let Some(refusal) = refusal {
+            let mut event = self.event(Kind::MessageRefused, from.or(self.transaction.sender()));
+            event.reason = Some(refusal.as_str().to_owned());
+            self.session.record(&event);
         }
     }
 

@@ -20,6 +20,7 @@ mod no_verdict;
 mod proxy_protocol;
 mod routes;
 mod secrets;
+mod senders;
 mod slow_reader;
 mod strangers;
 mod submission;

@@ -277,6 +277,7 @@ impl Transcript {
             mechanisms: self.mechanisms.clone(),
             without_tls: self.without_tls.clone(),
             user_first: false,
+            may_be_granted: false,
             max_message: 50 * 1024 * 1024,
         }
     }

@@ -32,3 +32,23 @@ fn customers_send_through_a_server_without_auth_and_strangers_do_not() {
         assert_eq!(login["protocol"], "submission", "{login}");
     }
 }
+
+#[test]
+fn who_has_just_fetched_mail_sends_without_a_login() {
+    let (dovecot, postfix) = (dovecot::shared(), postfix::trusting());
+    let user = dovecot.user("pop-before-smtp");
+    let backend = Backend { imap: Some(dovecot.imap()), pop3: Some(dovecot.pop3()), smtp: Some(postfix.smtp()) };
+    let more = "auth: { pop_before_smtp: { window: 30m } }\nlimits: { exempt: [] }\n";
+    let gateway = Gatepost::start(backend, more);
+    python(
+        &gateway,
+        &format!(
+            "s = submission()\n\
+             assert s.mail('{user}@example.net')[0] == 530\n\
+             log_in_by_pop3('{user}')\n\
+             s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: after POP\\r\\n\\r\\nthere\\r\\n')\n\
+             s.quit()\n"
+        ),
+    );
+    assert!(dovecot.arrived(user).ends_with(b"Subject: after POP\r\n\r\nthere\r\n"));
+}

@@ -8,6 +8,7 @@ use super::listeners::Built;
 use crate::policy::route::Routes;
 use crate::policy::{Auth, Checker};
 use crate::proto::{Mechanism, Mechanisms, Protocol, Service};
+use std::time::Duration;
 
 pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
     let spot = Spot::top("auth");
@@ -36,6 +37,7 @@ pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
     Auth {
         mechanisms,
         without_tls,
+        pop_before_smtp: pop_before_smtp(section.pop_before_smtp.as_ref(), &spot.key("pop_before_smtp"), report),
         submission: checker(&section.submission, &spot.key("submission"), report),
         remember_good: section.remember_good.0,
         outage_guard: section.outage_guard,
@@ -65,6 +67,17 @@ pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report:
             }
         }
     }
+}
+
+fn pop_before_smtp(section: Option<&sections::PopBeforeSmtp>, spot: &Spot, report: &mut Report) -> Option<Duration> {
+    let window = section?.window.map_or(Duration::ZERO, |window| window.0);
+    if window.is_zero() {
+        report.missing(&spot.key("window"), "is missing: write for how long an address may send, such as 30m");
+    } else if window > Duration::from_secs(86_400) {
+        let message = "addresses change hands: whoever has a customer's tomorrow may send; write 30m or so";
+        report.warning(&spot.key("window"), message);
+    }
+    Some(window)
 }
 
 fn checker(written: &str, spot: &Spot, report: &mut Report) -> Checker {

@@ -87,6 +87,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
     }
     policy::Submission {
         accept_domains: accept_domains.into(),
+        sender_must_match: section.sender_must_match,
         bare_newline: match section.bare_newline {
             BareNewline::Reject => policy::BareNewline::Reject,
             BareNewline::Normalize => policy::BareNewline::Normalize,
@@ -120,6 +121,8 @@ fn limits(section: &sections::Limits, report: &mut Report) -> policy::Limits {
         auth_attempts_per_session: section.auth_attempts_per_session,
         auth_failures_per_ip: section.auth_failures_per_ip.0,
         auth_failures_per_user: section.auth_failures_per_user.0,
+        messages_per_user: section.messages_per_user.0,
+        recipients_per_user: section.recipients_per_user.0,
         ban: section.ban.0,
         failure_delay: section.failure_delay.0,
         ipv6_prefix: section.ipv6_prefix,

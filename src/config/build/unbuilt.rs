@@ -21,9 +21,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(file.tls.acme.is_none(), tls.key("acme"), "leave it out, and name the files under certificates");
     unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
 
-    let auth = top("auth");
-    unless(file.auth.pop_before_smtp.is_none(), auth.key("pop_before_smtp"), "leave it out");
-
     let (plaintext, section) = (top("plaintext"), &file.plaintext);
     unless(
         section.stages.iter().all(only_observes),
@@ -42,12 +39,8 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
         "write true; for mail from strangers there is protocol: smtp",
     );
     unless(section.relay_probe != Some(true), submission.key("relay_probe"), "write false, or leave it out");
-    unless(!section.sender_must_match, submission.key("sender_must_match"), "write false, or leave it out");
     unless(!section.add_received, submission.key("add_received"), "write false, or leave it out");
 
-    let limits = top("limits");
-    unless(file.limits.messages_per_user.0.is_none(), limits.key("messages_per_user"), "write 0, or leave it out");
-    unless(file.limits.recipients_per_user.0.is_none(), limits.key("recipients_per_user"), "write 0, or leave it out");
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
 
     for (name, backend) in &file.backends.0 {

@@ -258,7 +258,7 @@ pub(crate) struct Auth {
     /// Who checks SMTP AUTH: `backend` (the SMTP server), `imap` or `pop3` (a login to that server of the backend, so that an
     /// SMTP server that knows no AUTH gets it), or `auth_http` (the service of the route). file:PATH is not in this version.
     pub(crate) submission: String,
-    /// An address that has just logged in over POP or IMAP may submit. Not in this version.
+    /// An address that has just logged in over POP or IMAP may send without a login.
     pub(crate) pop_before_smtp: Option<PopBeforeSmtp>,
     /// How long a keyed hash of a password that worked is kept: a formerly good one is a stale device, not an attack.
     pub(crate) remember_good: Span,
@@ -266,7 +266,7 @@ pub(crate) struct Auth {
     pub(crate) outage_guard: bool,
 }
 
-/// An address that has just logged in over POP or IMAP may submit. Not in this version.
+/// An address that has just logged in over POP or IMAP may send without a login.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PopBeforeSmtp {
@@ -341,7 +341,7 @@ pub(crate) struct Submission {
     pub(crate) relay_probe: Option<bool>,
     /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none.
     pub(crate) accept_domains: Option<Vec<String>>,
-    /// MAIL FROM must be the logged-in user's. Not in this version.
+    /// MAIL FROM must be the logged-in user's: the login name, or an address that a route leads to the same mailbox.
     pub(crate) sender_must_match: bool,
     /// Adds a Received line. Not in this version.
     pub(crate) add_received: bool,
@@ -383,9 +383,9 @@ pub(crate) struct Limits {
     pub(crate) ban: Span,
     /// The answer to a failed login leaves no sooner than this after its last byte came.
     pub(crate) failure_delay: Span,
-    /// Messages of one user. Not in this version.
+    /// Messages that one user begins, such as 200/h.
     pub(crate) messages_per_user: Quota,
-    /// Recipients of one user. Not in this version.
+    /// Recipients that one user writes to, such as 1000/day.
     pub(crate) recipients_per_user: Quota,
     /// An IPv6 client is its network of this length.
     #[schemars(range(min = 1, max = 128))]

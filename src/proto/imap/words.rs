@@ -57,6 +57,7 @@ pub(super) fn refused(refusal: Refusal) -> &'static str {
         Refusal::NotAllowed | Refusal::Denied => "NO [NOPERM] Logging in from your address is not allowed.",
         Refusal::BadSyntax => "BAD A name or password is missing, or not as it should be.",
         Refusal::SenderMismatch
+        | Refusal::LoginRequired
         | Refusal::RelayDenied
         | Refusal::PipelinedStartTls
         | Refusal::BareNewline

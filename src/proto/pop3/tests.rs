@@ -51,6 +51,7 @@ fn settings(tls: TlsRule) -> FrontSettings {
         mechanisms: Mechanisms::All,
         without_tls: Mechanisms::All,
         user_first: false,
+        may_be_granted: false,
         max_message: 0,
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::Timeout => "[SYS/TEMP] Too slow, try again.",
         Refusal::Cancelled => "Authentication cancelled.",
         Refusal::TooManyErrors => "Too many bad commands.",
-        Refusal::SenderMismatch | Refusal::RelayDenied => "[SYS/PERM] Not allowed.",
+        Refusal::SenderMismatch | Refusal::LoginRequired | Refusal::RelayDenied => "[SYS/PERM] Not allowed.",
     }
 }
 

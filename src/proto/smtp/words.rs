@@ -65,6 +65,7 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
         Refusal::TlsRequired => STARTTLS_FIRST,
         Refusal::MechanismDisabled => NO_SUCH_MECHANISM,
         Refusal::SenderMismatch => "553 5.7.1 Sender address is not owned by the user logged in",
+        Refusal::LoginRequired => LOGIN_FIRST,
         Refusal::RelayDenied => RELAY_DENIED,
         Refusal::BadSyntax => BAD_ARGUMENT,
         Refusal::PipelinedStartTls | Refusal::TlsOnPlaintextPort => "421 4.7.0 Closing connection",

@@ -60,6 +60,7 @@ pub fn settings(service: Service, [tls, ways, ..]: [u8; 4]) -> FrontSettings {
         mechanisms: if ways & 6 == 2 { passwords() } else { Mechanisms::All },
         without_tls: if ways & 8 == 8 { challenges() } else { Mechanisms::All },
         user_first: ways & 6 == 4,
+        may_be_granted: ways & 6 == 2,
         max_message: 1000,
     }
 }

@@ -203,7 +203,9 @@ impl SmtpFront {
                 line.zeroize();
                 return step.map(Some);
             }
-            Verb::Mail if self.settings.service == Service::Smtp => return self.mail(line, input, out).map(Some),
+            Verb::Mail if self.settings.service == Service::Smtp || self.settings.may_be_granted => {
+                return self.mail(line, input, out).map(Some);
+            }
             verb => return self.complain(self.refusal_of(verb), out).map(Some),
         };
         words::line(text, out);
@@ -343,6 +345,7 @@ mod tests {
             mechanisms: Mechanisms::All,
             without_tls: Mechanisms::All,
             user_first: false,
+            may_be_granted: false,
             max_message: 1000,
         }
     }

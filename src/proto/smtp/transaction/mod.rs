@@ -218,6 +218,11 @@ impl Transaction {
         }
     }
 
+    /// The sender of the last MAIL that was sent; none for `<>`, or before the first.
+    pub fn sender(&self) -> Option<&Address> {
+        self.sender.as_ref()
+    }
+
     /// Answers [`Progress::Redial`]: there is a new connection, greeted and logged in. The message begins on it.
     pub fn redialed(&mut self, backend: Capabilities, to_backend: &mut BytesMut) {
         if let Phase::Redialling(mail, _) = std::mem::replace(&mut self.phase, Phase::Commands) {
