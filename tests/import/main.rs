@@ -157,7 +157,7 @@ fn what_cannot_be_read_says_so_and_nothing_comes_out() {
         ("nginx", write("huge.conf", &"# ".repeat(600_000)), "larger than 1 MiB"),
         ("stunnel", write("web.ini", "[https]\naccept = 443\nconnect = 80\n"), "no service in it"),
         ("stunnel", write("bad.ini", "[pop3s]\naccept 995\n"), "bad.ini:2: `accept 995` is neither"),
-        ("dovecot", write("bad.dovecot", "service x {\n"), "inside the block `x`"),
+        ("dovecot", write("bad.dovecot", "service x {\n"), "inside the block `service`"),
         ("dovecot", write("sieve.dovecot", "protocols = sieve\n"), "no IMAP, POP3 or submission"),
         ("perdition", write("sieve.perdition", "protocol MANAGESIEVE\n"), "neither POP3 nor IMAP4"),
         ("hosts.allow", write("sshd.allow", "sshd: ALL\n"), "no line in it lets anybody in"),

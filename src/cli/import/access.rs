@@ -22,11 +22,17 @@ pub(super) struct Rule {
 
 /// Pieces beyond this are not cut any further: no list of a person is like that.
 const MOST_PIECES: usize = 10_000;
+/// The most pairs of an allowed network and a denied one that are held against each other.
+const MOST_COMPARED: usize = 10_000_000;
 
-/// Makes the lists. `otherwise`: whether those may come in about whom no rule says anything.
+/// Makes the lists; `None` where there are too many rules to be sorted out. `otherwise`: whether those may come in about whom no rule says anything.
 pub(super) fn first_match(rules: &[Rule], otherwise: bool) -> Option<Lists> {
     let (mut allow, mut deny): (Vec<IpNet>, Vec<IpNet>) = (Vec::new(), Vec::new());
     let mut rest = otherwise;
+    let (allowing, denying): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.allows);
+    if allowing.len().saturating_mul(denying.len()) > MOST_COMPARED {
+        return None;
+    }
     for rule in rules {
         match (rule.allows, rule.network) {
             (allows, None) => {

@@ -263,7 +263,7 @@ fn needs_a_lookup(word: &str) -> String {
     } else if word.starts_with('/') {
         format!("{shown} is a file of patterns: write allow: [\"file:{word}\"], if it has networks alone")
     } else {
-        format!("{}: under allow", not_a_network(word))
+        format!("{} under allow", not_a_network(word))
     }
 }
 

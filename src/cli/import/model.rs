@@ -228,7 +228,7 @@ impl Backend {
         };
         let agree =
             |(protocol, servers): (&Protocol, &Vec<Server>)| other.servers.get(protocol).is_none_or(|o| o == servers);
-        self.options == other.options && hosts(self) == hosts(other) && self.servers.iter().all(agree)
+        self.options == other.options && self.servers.iter().all(agree) && hosts(self) == hosts(other)
     }
 }
 
@@ -298,6 +298,18 @@ impl Imported {
         let certificate = Certificate { chain, key };
         if !self.certificates.contains(&certificate) {
             self.certificates.push(certificate);
+        }
+    }
+
+    /// Takes up who signs client certificates. There is one file for all listeners.
+    pub(super) fn client_ca(&mut self, path: String, place: &Place, notes: &mut Notes) {
+        match &self.client_ca {
+            Some(known) if *known != path => notes.left(
+                place,
+                &path,
+                format_args!("tls.client_ca is one for all listeners, and is {known}: put both into one file"),
+            ),
+            _ => self.client_ca = Some(path),
         }
     }
 

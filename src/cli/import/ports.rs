@@ -86,6 +86,20 @@ pub(super) fn server(text: &str, default: Option<u16>) -> Option<super::model::S
     Some(super::model::Server { host: host.to_ascii_lowercase(), port: port_written.or(default)? })
 }
 
+/// A name that can be a gateway's: dots and labels (RFC 1123), no address, nothing that stands for several.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let name = text.trim_end_matches('.');
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let good = name.contains('.') && name.len() <= 253 && name.split('.').all(fits) && !is_address;
+    good.then(|| name.to_ascii_lowercase())
+}
+
 /// A duration as our configuration writes it.
 pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -134,6 +148,14 @@ mod tests {
             ("$backend", None),
         ] {
             assert_eq!(server(text, Some(110)).map(|server| server.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_has_a_whole_name() {
+        assert_eq!(host_name("Mail.example.net.").as_deref(), Some("mail.example.net"));
+        for bad in ["", "_", "localhost", "*.example.net", "10.0.0.1", "a..b", "-a.b", ".example.net"] {
+            assert_eq!(host_name(bad), None, "{bad}");
         }
     }
 

@@ -178,8 +178,12 @@ impl Reader<'_> {
     }
 
     fn left(&mut self, name: &str, advice: impl std::fmt::Display) {
-        let Some(option) = self.section.one(name).or_else(|| self.globals.one(name)) else { return };
-        self.notes.left(&option.place, &format!("[{}] {name} = {}", self.section.name, option.value), advice);
+        let (section, option) = match (self.section.one(name), self.globals.one(name)) {
+            (Some(option), _) => (format!("[{}] ", self.section.name), option),
+            (None, Some(option)) => (String::new(), option),
+            (None, None) => return,
+        };
+        self.notes.left(&option.place, &format!("{section}{name} = {}", option.value), advice);
     }
 
     fn read(&mut self) {
@@ -298,6 +302,8 @@ impl Reader<'_> {
 
     fn other_way_round(&mut self, accept: &str, connect: &[Server]) {
         let Some(server) = connect.first() else { return };
+        let Some(place) = self.one("accept").map(|option| option.place.clone()) else { return };
+        let what = format!("[{}] client = yes", self.section.name);
         let listen = match ports::listen(accept) {
             // stunnel listens everywhere where no host is written; nobody else should use somebody's tunnel.
             Some(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
@@ -312,12 +318,13 @@ impl Reader<'_> {
             (Some(Service::Submission | Service::Smtp), true) => "submission",
             (Some(Service::Submission | Service::Smtp), false) => "smtps",
             (None, _) => {
-                self.left("client", "is no port of mail: it stays with stunnel");
+                self.notes.left(&place, &what, "is no port of mail: it stays with stunnel");
                 return;
             }
         };
-        self.left(
-            "client",
+        self.notes.left(
+            &place,
+            &what,
             format_args!(
                 "is a client's side, which no listener is: gatepost connect --listen {listen} {scheme}://{server}"
             ),
@@ -361,7 +368,10 @@ impl Reader<'_> {
             self.left(name, "knew each client's own certificate; here whoever tls.client_ca signs is let in: sign them with a CA that signs no others");
         }
         match self.one("cafile") {
-            Some(ca) => self.imported.client_ca = Some(reading::absolute(self.folder, &ca.value)),
+            Some(ca) => {
+                let (path, place) = (reading::absolute(self.folder, &ca.value), ca.place.clone());
+                self.imported.client_ca(path, &place, self.notes);
+            }
             None => {
                 let name = if self.one("capath").is_some() {
                     "capath"

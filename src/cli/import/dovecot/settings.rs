@@ -2,6 +2,7 @@
 
 use super::super::model::{Imported, Tls};
 use super::super::notes::{Notes, Place};
+use super::super::ports;
 use super::super::reading;
 use super::syntax::{Node, blocks, list, setting};
 
@@ -77,9 +78,7 @@ const LEFT: &[(&str, &str)] = &[
 
 /// Reads them, and makes notes of what is left.
 pub(super) fn read(nodes: &[Node], imported: &mut Imported, notes: &mut Notes) {
-    if let Some((name, _)) = setting(nodes, "hostname").filter(|(name, _)| name.contains('.')) {
-        imported.hostname = Some(name.to_owned());
-    }
+    imported.hostname = setting(nodes, "hostname").and_then(|(name, _)| ports::host_name(name));
     certificates(nodes, imported, notes);
     for name in ["local_name", "local"] {
         for (argument, inside, place) in blocks(nodes, name) {
@@ -208,7 +207,8 @@ fn client_certificates(nodes: &[Node], imported: &mut Imported, notes: &mut Note
         .filter(|(value, _)| !value.is_empty())
     {
         Some((ca, place)) => {
-            imported.client_ca = Some(reading::absolute(&place.folder(), ca.trim_start_matches('<').trim()))
+            let path = reading::absolute(&place.folder(), ca.trim_start_matches('<').trim());
+            imported.client_ca(path, place, notes);
         }
         None => {
             notes.left(place, "ssl_verify_client_cert = yes", "name under tls.client_ca who signs client certificates")

@@ -22,10 +22,8 @@ pub(super) fn read(block: &[Directive], context: &mut Context<'_>) {
 fn read_server(server: &Directive, scopes: &Scopes<'_>, context: &mut Context<'_>) {
     let listens: Vec<Listen<'_>> =
         named(&server.block, "listen").filter_map(|directive| shared::listen(directive, context)).collect();
-    if let Some(name) =
-        scopes.one("server_name").filter(|name| context.imported.hostname.is_none() && !name.first().is_empty())
-    {
-        context.imported.hostname = Some(name.first().to_owned());
+    if context.imported.hostname.is_none() {
+        context.imported.hostname = scopes.one("server_name").and_then(|name| ports::host_name(name.first()));
     }
     for listen in &listens {
         let Some(service) = service(listen, scopes, context) else { continue };

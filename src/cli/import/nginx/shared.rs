@@ -78,7 +78,10 @@ pub(super) fn tls(scopes: &Scopes<'_>, context: &mut Context<'_>) -> Option<&'st
         _ => return None,
     };
     match scopes.one("ssl_client_certificate") {
-        Some(ca) => context.imported.client_ca = Some(reading::absolute(&context.folder, ca.first())),
+        Some(ca) => {
+            let path = reading::absolute(&context.folder, ca.first());
+            context.imported.client_ca(path, &ca.place, context.notes);
+        }
         None => {
             context.notes.left(&asked.place, &asked.text(), "name under tls.client_ca who signs client certificates")
         }

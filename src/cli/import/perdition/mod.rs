@@ -201,7 +201,7 @@ impl Reader<'_> {
             }
             self.imported.listeners.push(listener);
         }
-        if modes.none_at_all {
+        if modes.none_at_all && self.imported.listeners.iter().any(|listener| listener.tls != Tls::Off) {
             let advice = "there was no TLS towards clients: STARTTLS is offered now, and logins without it still work; write tls: starttls once they need not, and listeners on 993 and 995 with tls: implicit";
             match self.one("ssl_mode").is_some() {
                 true => self.left("ssl_mode", advice),
