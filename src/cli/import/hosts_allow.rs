@@ -5,7 +5,7 @@
 
 use super::ImportError;
 use super::access::{self, Lists, Rule};
-use super::model::{Backend, Imported, Listener, Service, Tls};
+use super::model::{Backend, Imported, Listener, Service, TlsRule};
 use super::notes::{self, Notes, Place};
 use super::reading::{self, Reading};
 use crate::policy::access::{Purpose, not_a_network, parse_list, parse_network};
@@ -24,11 +24,11 @@ const DAEMONS: [(Service, &[&str]); 3] = [
 ];
 
 /// The listeners of each service.
-const LISTENERS: [(Service, u16, Tls); 4] = [
-    (Service::Imap, 993, Tls::Implicit),
-    (Service::Pop3, 995, Tls::Implicit),
-    (Service::Submission, 465, Tls::Implicit),
-    (Service::Submission, 587, Tls::StartTls),
+const LISTENERS: [(Service, u16, TlsRule); 4] = [
+    (Service::Imap, 993, TlsRule::Implicit),
+    (Service::Pop3, 995, TlsRule::Implicit),
+    (Service::Submission, 465, TlsRule::Implicit),
+    (Service::Submission, 587, TlsRule::StartTls),
 ];
 
 /// Reads a hosts.allow.

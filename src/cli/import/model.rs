@@ -52,7 +52,7 @@ pub(super) enum Protocol {
 
 /// A listener's rule about TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tls {
+pub(super) enum TlsRule {
     Implicit,
     StartTls,
     Optional,
@@ -75,7 +75,7 @@ pub(super) struct Listener {
     pub(super) place: Place,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) service: Service,
-    pub(super) tls: Tls,
+    pub(super) tls: TlsRule,
     pub(super) backend: BackendId,
     pub(super) lists: Lists,
     pub(super) proxy_protocol: Vec<String>,
@@ -185,7 +185,7 @@ impl Protocol {
     }
 }
 
-impl Tls {
+impl TlsRule {
     /// As the configuration writes it.
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -234,7 +234,7 @@ impl Backend {
 
 impl Listener {
     /// A listener with nothing special about it.
-    pub(super) fn new(place: &Place, address: SocketAddr, service: Service, tls: Tls, backend: BackendId) -> Self {
+    pub(super) fn new(place: &Place, address: SocketAddr, service: Service, tls: TlsRule, backend: BackendId) -> Self {
         Self {
             name: String::new(),
             place: place.clone(),
@@ -262,11 +262,11 @@ impl Listener {
 
     fn usual_name(&self) -> &'static str {
         match (self.service, self.tls) {
-            (Service::Imap, Tls::Implicit) => "imaps",
+            (Service::Imap, TlsRule::Implicit) => "imaps",
             (Service::Imap, _) => "imap",
-            (Service::Pop3, Tls::Implicit) => "pop3s",
+            (Service::Pop3, TlsRule::Implicit) => "pop3s",
             (Service::Pop3, _) => "pop3",
-            (Service::Submission, Tls::Implicit) => "submissions",
+            (Service::Submission, TlsRule::Implicit) => "submissions",
             (Service::Submission, _) => "submission",
             (Service::Smtp, _) => "smtp",
         }

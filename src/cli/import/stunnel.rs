@@ -2,7 +2,7 @@
 //!
 //! A service with `client = yes` is the other way round (a plain local port towards TLS elsewhere) and is `gatepost connect`'s.
 
-use super::model::{Backend, BackendOptions, Imported, Listener, On, Route, Server, Service, Tls};
+use super::model::{Backend, BackendOptions, Imported, Listener, On, Route, Server, Service, TlsRule};
 use super::notes::{self, Notes, Place};
 use super::reading::{self, DEEPEST, Reading};
 use super::{ImportError, ports};
@@ -211,7 +211,7 @@ impl Reader<'_> {
             self.left("accept", "is no port of mail: it stays with stunnel; for mail on an unusual port write a listener with its protocol");
             return;
         };
-        let tls = if self.negotiates() { Tls::StartTls } else { Tls::Implicit };
+        let tls = if self.negotiates() { TlsRule::StartTls } else { TlsRule::Implicit };
         let options = self.options(&connect);
         let backend = Backend { name: self.section.name.clone(), ..Backend::of(service, connect, options) };
         let backend = self.imported.backend(backend);
@@ -393,7 +393,7 @@ impl Reader<'_> {
             let Some(option) = self.section.one(name).or_else(|| self.globals.one(name)) else { continue };
             match option.value.parse::<u32>() {
                 Ok(seconds) => {
-                    self.imported.timeout(key, Duration::from_secs(seconds.into()), &option.place, self.notes)
+                    self.imported.timeout(key, Duration::from_secs(seconds.into()), &option.place, self.notes);
                 }
                 Err(_) => self.notes.left(
                     &option.place,
@@ -437,10 +437,10 @@ fn look_at(section: &Section, notes: &mut Notes) {
         match option.name.as_str() {
             name if CARRIED.contains(&name) => {}
             "options" if option.value.to_ascii_uppercase().contains("NO_TLSV1.2") => {
-                left("for TLS 1.3 alone write tls.min_version: \"1.3\"")
+                left("for TLS 1.3 alone write tls.min_version: \"1.3\"");
             }
             "setuid" => {
-                left("write `runtime: { user: gatepost }`, a user who may read the certificates and their keys")
+                left("write `runtime: { user: gatepost }`, a user who may read the certificates and their keys");
             }
             "setgid" => left("write it under runtime.group, or leave it out for the user's own"),
             "libwrap" => left("gatepost import hosts.allow /etc/hosts.allow carries the TCP wrappers' rules over"),
@@ -449,15 +449,15 @@ fn look_at(section: &Section, notes: &mut Notes) {
             "ocsp" | "ocspaia" | "ocspflag" | "ocsprequire" => left("client certificates are not asked about by OCSP"),
             "redirect" => left("who has no certificate is turned away at the handshake"),
             "pskidentity" | "psksecrets" => {
-                notes.left(&option.place, &option.name, "there are no pre-shared keys: write a certificate")
+                notes.left(&option.place, &option.name, "there are no pre-shared keys: write a certificate");
             }
             "ident" => left("ident is asked of nobody: write networks under allow"),
             "execargs" | "pty" => left("no program is started"),
             "protocolhost" | "protocolusername" | "protocolauthentication" | "protocoldomain" | "protocolheader" => {
-                left("only mail is negotiated")
+                left("only mail is negotiated");
             }
             "protocolpassword" => {
-                notes.left(&option.place, &option.name, "only mail is negotiated (the password is not shown here)")
+                notes.left(&option.place, &option.name, "only mail is negotiated (the password is not shown here)");
             }
             name if IDLE.contains(&name) => notes.idle(&option.place, name),
             name => notes.unknown(&option.place, name),

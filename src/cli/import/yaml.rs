@@ -280,9 +280,9 @@ fn comment(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}') {
-            line.extend(c.escape_debug())
+            line.extend(c.escape_debug());
         } else {
-            line.push(c)
+            line.push(c);
         }
     }
     line

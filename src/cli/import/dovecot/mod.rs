@@ -5,7 +5,7 @@ mod settings;
 mod syntax;
 
 use super::ImportError;
-use super::model::{BackendId, Imported, Listener, Service, Tls};
+use super::model::{BackendId, Imported, Listener, Service, TlsRule};
 use super::notes::{Notes, Place};
 use super::ports;
 use super::reading::{self, Reading};
@@ -14,11 +14,36 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use syntax::{Node, blocks, setting};
 
-/// A login service: our word, its listeners without TLS and with it, and the protocol that turns it on.
-const SERVICES: [(&str, &str, Service, (&str, u16), (&str, u16)); 3] = [
-    ("imap-login", "imap", Service::Imap, ("imap", 143), ("imaps", 993)),
-    ("pop3-login", "pop3", Service::Pop3, ("pop3", 110), ("pop3s", 995)),
-    ("submission-login", "submission", Service::Submission, ("submission", 587), ("submissions", 465)),
+/// A login service of Dovecot's.
+struct LoginService {
+    /// What its block is called.
+    name: &'static str,
+    /// What turns it on, under `protocols`.
+    protocol: &'static str,
+    service: Service,
+    /// Its listeners, where nothing else is said: a name, a port, and whether TLS begins there with the first byte.
+    standard: [(&'static str, u16, bool); 2],
+}
+
+const SERVICES: [LoginService; 3] = [
+    LoginService {
+        name: "imap-login",
+        protocol: "imap",
+        service: Service::Imap,
+        standard: [("imap", 143, false), ("imaps", 993, true)],
+    },
+    LoginService {
+        name: "pop3-login",
+        protocol: "pop3",
+        service: Service::Pop3,
+        standard: [("pop3", 110, false), ("pop3s", 995, true)],
+    },
+    LoginService {
+        name: "submission-login",
+        protocol: "submission",
+        service: Service::Submission,
+        standard: [("submission", 587, false), ("submissions", 465, true)],
+    },
 ];
 
 /// Reads a dovecot.conf with what it includes.
@@ -26,19 +51,13 @@ pub(super) fn read(file: &Path, reading: &mut Reading, notes: &mut Notes) -> Res
     let nodes = syntax::load(file, reading, notes)?;
     let mut imported = Imported::default();
     let protocols = protocols(&nodes);
-    let services: Vec<Service> = SERVICES
-        .iter()
-        .filter(|(_, protocol, ..)| protocols.iter().any(|p| p == protocol))
-        .map(|(_, _, service, ..)| *service)
-        .collect();
+    let is_on = |login: &&LoginService| protocols.iter().any(|protocol| protocol == login.protocol);
+    let services: Vec<Service> = SERVICES.iter().filter(is_on).map(|login| login.service).collect();
     let base = reading::folder(file);
     let backends = passdb::read(&nodes, &services, &base, reading, &mut imported, notes);
-    for (login, protocol, service, clear, secure) in SERVICES {
-        if protocols.iter().any(|p| p == protocol)
-            && let Some(backend) = backends.get(&service)
-        {
-            let ports = [(clear, false), (secure, true)];
-            listeners(&nodes, login, service, &ports, *backend, &mut imported, notes);
+    for login in SERVICES.iter().filter(is_on) {
+        if let Some(backend) = backends.get(&login.service) {
+            listeners(&nodes, login, *backend, &mut imported, notes);
         }
     }
     if protocols.iter().any(|protocol| protocol == "sieve" || protocol == "managesieve") {
@@ -79,20 +98,12 @@ struct Inet {
     place: Option<Place>,
 }
 
-fn listeners(
-    nodes: &[Node],
-    login: &str,
-    service: Service,
-    standard: &[((&str, u16), bool)],
-    backend: BackendId,
-    imported: &mut Imported,
-    notes: &mut Notes,
-) {
+fn listeners(nodes: &[Node], login: &LoginService, backend: BackendId, imported: &mut Imported, notes: &mut Notes) {
     let mut inets: BTreeMap<String, Inet> = BTreeMap::new();
-    for ((name, port), implicit) in standard {
-        inets.insert((*name).to_owned(), Inet { port: Some(*port), ssl: Some(*implicit), ..Inet::default() });
+    for (name, port, implicit) in login.standard {
+        inets.insert(name.to_owned(), Inet { port: Some(port), ssl: Some(implicit), ..Inet::default() });
     }
-    for (_, inside, _) in blocks(nodes, "service").filter(|(argument, ..)| *argument == login) {
+    for (_, inside, _) in blocks(nodes, "service").filter(|(argument, ..)| *argument == login.name) {
         for (name, inner, place) in blocks(inside, "inet_listener") {
             let inet = inets.entry(name.to_owned()).or_default();
             inet.place = Some(place.clone());
@@ -121,7 +132,7 @@ fn listeners(
             continue;
         }
         let Some(place) = inet.place.clone().or_else(|| place.clone()).or_else(|| first_place(nodes)) else { continue };
-        let tls = if implicit { Tls::Implicit } else { rule(nodes, mode) };
+        let tls = if implicit { TlsRule::Implicit } else { rule(nodes, mode) };
         for address in inet.addresses.as_ref().unwrap_or(&everywhere) {
             let ip = match address.as_str() {
                 "*" => Ipv4Addr::UNSPECIFIED.into(),
@@ -138,8 +149,8 @@ fn listeners(
                     }
                 },
             };
-            let mut listener = Listener::new(&place, SocketAddr::new(ip, port), service, tls, backend);
-            if tls == Tls::Optional {
+            let mut listener = Listener::new(&place, SocketAddr::new(ip, port), login.service, tls, backend);
+            if tls == TlsRule::Optional {
                 listener.looks.push("logins without TLS still work here".to_owned());
             }
             if inet.haproxy {
@@ -158,14 +169,14 @@ fn listeners(
 }
 
 /// Whether a login may come without TLS, on a port that begins without.
-fn rule(nodes: &[Node], mode: &str) -> Tls {
+fn rule(nodes: &[Node], mode: &str) -> TlsRule {
     let refuses_by_2_3 = setting(nodes, "disable_plaintext_auth").is_none_or(|(value, _)| value != "no");
     let refuses_by_2_4 = setting(nodes, "auth_allow_cleartext").is_none_or(|(value, _)| value != "yes");
     match mode {
-        "no" => Tls::Optional,
-        "required" => Tls::StartTls,
-        _ if refuses_by_2_3 && refuses_by_2_4 => Tls::StartTls,
-        _ => Tls::Optional,
+        "no" => TlsRule::Optional,
+        "required" => TlsRule::StartTls,
+        _ if refuses_by_2_3 && refuses_by_2_4 => TlsRule::StartTls,
+        _ => TlsRule::Optional,
     }
 }
 

@@ -147,7 +147,7 @@ fn options(nodes: &[Node], fields: &Fields, place: &Place, notes: &mut Notes) ->
         match name.as_str() {
             "proxy" | "host" | "hostip" | "port" | "ssl" | "starttls" | "source_ip" | "destuser" | "user" => {}
             "nopassword" | "nodelay" | "nologin" | "password" | "proxy_not_trusted" | "proxy_mech" => {
-                notes.idle(place, &format!("passdb {name}"))
+                notes.idle(place, &format!("passdb {name}"));
             }
             "proxy_maybe" => notes.left(
                 place,

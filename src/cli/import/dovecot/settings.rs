@@ -1,6 +1,6 @@
 //! Dovecot's other settings: TLS, mechanisms, limits. What is about mail folders, delivery or the process is none of ours.
 
-use super::super::model::{Imported, Tls};
+use super::super::model::{Imported, TlsRule};
 use super::super::notes::{Notes, Place};
 use super::super::ports;
 use super::super::reading;
@@ -155,7 +155,7 @@ fn look_at_service(name: &str, nodes: &[Node], place: &Place, notes: &mut Notes)
             }
             Node::Setting { key, place, .. } => notes.idle(place, key),
             Node::Block { name, argument, place, .. } if name == "unix_listener" => {
-                notes.idle(place, &format!("{name} {argument}"))
+                notes.idle(place, &format!("{name} {argument}"));
             }
             Node::Block { .. } => {}
         }
@@ -211,10 +211,10 @@ fn client_certificates(nodes: &[Node], imported: &mut Imported, notes: &mut Note
             imported.client_ca(path, place, notes);
         }
         None => {
-            notes.left(place, "ssl_verify_client_cert = yes", "name under tls.client_ca who signs client certificates")
+            notes.left(place, "ssl_verify_client_cert = yes", "name under tls.client_ca who signs client certificates");
         }
     }
-    for listener in imported.listeners.iter_mut().filter(|listener| listener.tls != Tls::Off) {
+    for listener in imported.listeners.iter_mut().filter(|listener| listener.tls != TlsRule::Off) {
         listener.client_certificate = Some(if required { "require" } else { "request" });
     }
 }

@@ -134,7 +134,7 @@ fn include(
             Ok(text) => lines(&text, &path, open, reading, notes, depth + 1)?,
             Err(_) if word == "include_try" => {}
             Err(error) => {
-                notes.left(place, line, format_args!("was not read: {error}: run the import where the file is"))
+                notes.left(place, line, format_args!("was not read: {error}: run the import where the file is"));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! nginx asks an HTTP service at each login which server it is (`auth_http`), so no server is named in the file: the service
 //! becomes a route, and a backend is written for it to be changed.
 
-use super::super::model::{Backend, BackendOptions, Listener, On, Route, Service, Tls};
+use super::super::model::{Backend, BackendOptions, Listener, On, Route, Service, TlsRule};
 use super::super::ports;
 use super::shared::{self, Listen, Scopes};
 use super::syntax::{Directive, named};
@@ -33,16 +33,16 @@ fn read_server(server: &Directive, scopes: &Scopes<'_>, context: &mut Context<'_
 
 fn read_listen(listen: &Listen<'_>, service: Service, scopes: &Scopes<'_>, context: &mut Context<'_>) {
     let (tls, looks) = match scopes.one("starttls").map_or("off", Directive::first) {
-        _ if listen.ssl || scopes.is_on("ssl") => (Tls::Implicit, Vec::new()),
-        "only" => (Tls::StartTls, Vec::new()),
-        "on" => (Tls::Optional, vec!["logins without TLS still work here".to_owned()]),
+        _ if listen.ssl || scopes.is_on("ssl") => (TlsRule::Implicit, Vec::new()),
+        "only" => (TlsRule::StartTls, Vec::new()),
+        "on" => (TlsRule::Optional, vec!["logins without TLS still work here".to_owned()]),
         _ => shared::without_tls(listen, context),
     };
     let backend = Backend { options: options(service, scopes), ..Backend::nowhere(service) };
     let backend = context.imported.backend(backend);
     let mut listener = Listener::new(&listen.directive.place, listen.address, service, tls, backend);
     listener.looks = looks;
-    if tls != Tls::Off {
+    if tls != TlsRule::Off {
         listener.client_certificate = shared::tls(scopes, context);
     }
     shared::load_balancers(&mut listener, listen, scopes, context);

@@ -1,6 +1,6 @@
 //! What a server of `mail` and one of `stream` have in common: where it listens, TLS, times.
 
-use super::super::model::{Listener, Service, Tls};
+use super::super::model::{Listener, Service, TlsRule};
 use super::super::ports;
 use super::super::reading;
 use super::Context;
@@ -83,7 +83,7 @@ pub(super) fn tls(scopes: &Scopes<'_>, context: &mut Context<'_>) -> Option<&'st
             context.imported.client_ca(path, &ca.place, context.notes);
         }
         None => {
-            context.notes.left(&asked.place, &asked.text(), "name under tls.client_ca who signs client certificates")
+            context.notes.left(&asked.place, &asked.text(), "name under tls.client_ca who signs client certificates");
         }
     }
     Some(word)
@@ -125,14 +125,14 @@ fn versions_of(versions: &Directive, context: &mut Context<'_>) {
 }
 
 /// A listener whose TLS rule was none: nobody's mail stops, and TLS is there for who wants it.
-pub(super) fn without_tls(listen: &Listen<'_>, context: &mut Context<'_>) -> (Tls, Vec<String>) {
+pub(super) fn without_tls(listen: &Listen<'_>, context: &mut Context<'_>) -> (TlsRule, Vec<String>) {
     if listen.address.ip().is_loopback() {
-        return (Tls::Off, Vec::new());
+        return (TlsRule::Off, Vec::new());
     }
     let advice =
         "had no TLS: STARTTLS is offered now, and logins without it still work; write tls: starttls once they need not";
     context.notes.left(&listen.directive.place, &listen.directive.text(), advice);
-    (Tls::Optional, vec!["logins without TLS still work here".to_owned()])
+    (TlsRule::Optional, vec!["logins without TLS still work here".to_owned()])
 }
 
 /// Load balancers whose PROXY header is believed.
@@ -169,7 +169,7 @@ pub(super) fn timeout(scopes: &Scopes<'_>, name: &'static str, key: &'static str
     match time(directive.first()) {
         Some(span) => context.imported.timeout(key, span, &directive.place, context.notes),
         None => {
-            context.notes.left(&directive.place, &directive.text(), format_args!("is no time: write timeouts.{key}"))
+            context.notes.left(&directive.place, &directive.text(), format_args!("is no time: write timeouts.{key}"));
         }
     }
 }

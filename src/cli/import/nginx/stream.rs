@@ -4,7 +4,7 @@
 //! ends at the gateway, so a server behind that had it is spoken to by TLS.
 
 use super::super::access::{self, Rule};
-use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, On, Route, Server, Tls};
+use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, On, Route, Server, TlsRule};
 use super::super::ports;
 use super::super::reading;
 use super::shared::{self, Listen, Scopes};
@@ -48,14 +48,14 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
     };
     let mut looks = Vec::new();
     let tls = if listen.ssl {
-        Tls::Implicit
+        TlsRule::Implicit
     } else if by_port.is_some() && passes_tls {
         let advice = "passed TLS through to the server behind: TLS ends here now, so its certificate and key belong under tls.certificates";
         context.notes.left(&listen.directive.place, &listen.directive.text(), advice);
         looks.push(
             "TLS ended behind this port, with that server's certificate: name it under tls.certificates".to_owned(),
         );
-        Tls::Implicit
+        TlsRule::Implicit
     } else {
         let (tls, look) = shared::without_tls(listen, context);
         looks.extend(look);
@@ -68,7 +68,7 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
     });
     let mut listener = Listener::new(&listen.directive.place, listen.address, service, tls, backend);
     listener.looks = looks;
-    if listen.ssl || tls != Tls::Off {
+    if listen.ssl || tls != TlsRule::Off {
         listener.client_certificate = shared::tls(scopes, context);
     }
     shared::load_balancers(&mut listener, listen, scopes, context);
@@ -120,7 +120,7 @@ fn options(listen: &Listen<'_>, scopes: &Scopes<'_>, target: &Target<'_>, contex
     if let Some(bind) = scopes.one("proxy_bind").filter(|bind| bind.first() != "off") {
         match bind.first() {
             _ if bind.arguments.iter().any(|word| word == "transparent") => {
-                options.client_address = Some("transparent")
+                options.client_address = Some("transparent");
             }
             address if address.parse::<std::net::IpAddr>().is_ok() => options.source.push(address.to_owned()),
             _ => context.notes.left(&bind.place, &bind.text(), "write our addresses to dial from under source"),

@@ -8,7 +8,7 @@ mod options;
 mod pattern;
 
 use super::model::{
-    Backend, BackendId, BackendOptions, BackendTls, Imported, Listener, NO_SERVER, On, Route, Server, Service, Tls,
+    Backend, BackendId, BackendOptions, BackendTls, Imported, Listener, NO_SERVER, On, Route, Server, Service, TlsRule,
 };
 use super::notes::{self, Notes, Place};
 use super::reading::{self, Reading};
@@ -101,17 +101,17 @@ impl Reader<'_> {
         let written = self.value("ssl_mode").to_ascii_lowercase();
         // POP3S and IMAP4S mean TLS on both sides, unless ssl_mode says something else.
         let written = if written.is_empty() && secure { "ssl_all".to_owned() } else { written };
-        let mut modes = Modes { listen: Tls::Optional, outgoing: BackendTls::Off, none_at_all: true, secure };
+        let mut modes = Modes { listen: TlsRule::Optional, outgoing: BackendTls::Off, none_at_all: true, secure };
         for word in written.split(',').map(str::trim) {
             let (side, forced) = match word.strip_suffix("_force") {
                 Some(side) => (side, true),
                 None => (word, false),
             };
             if matches!(side, "ssl_listen" | "ssl_all") {
-                (modes.listen, modes.none_at_all) = (Tls::Implicit, false);
+                (modes.listen, modes.none_at_all) = (TlsRule::Implicit, false);
             }
             if matches!(side, "tls_listen" | "tls_all") {
-                modes.listen = if forced { Tls::StartTls } else { Tls::Optional };
+                modes.listen = if forced { TlsRule::StartTls } else { TlsRule::Optional };
                 modes.none_at_all = false;
             }
             if matches!(side, "ssl_outgoing" | "ssl_all") {
@@ -173,7 +173,7 @@ impl Reader<'_> {
         let port = ports::port(self.value("listen_port")).unwrap_or_else(|()| {
             ports::standard(
                 service.protocol(),
-                modes.secure || (modes.listen == Tls::Implicit && self.one("listen_port").is_some()),
+                modes.secure || (modes.listen == TlsRule::Implicit && self.one("listen_port").is_some()),
             )
         });
         let hosts = self.value("bind_address").to_owned();
@@ -193,15 +193,15 @@ impl Reader<'_> {
                 },
             };
             let mut listener = Listener::new(&place, address, service, modes.listen, backend);
-            if modes.listen == Tls::Optional {
+            if modes.listen == TlsRule::Optional {
                 listener.looks.push("logins without TLS still work here".to_owned());
             }
             if modes.none_at_all && address.ip().is_loopback() {
-                (listener.tls, listener.looks) = (Tls::Off, Vec::new());
+                (listener.tls, listener.looks) = (TlsRule::Off, Vec::new());
             }
             self.imported.listeners.push(listener);
         }
-        if modes.none_at_all && self.imported.listeners.iter().any(|listener| listener.tls != Tls::Off) {
+        if modes.none_at_all && self.imported.listeners.iter().any(|listener| listener.tls != TlsRule::Off) {
             let advice = "there was no TLS towards clients: STARTTLS is offered now, and logins without it still work; write tls: starttls once they need not, and listeners on 993 and 995 with tls: implicit";
             match self.one("ssl_mode").is_some() {
                 true => self.left("ssl_mode", advice),
@@ -254,10 +254,14 @@ impl Reader<'_> {
             };
             match setting.value.parse::<u32>() {
                 Ok(seconds) => {
-                    self.imported.timeout(key, Duration::from_secs(seconds.into()), &setting.place, self.notes)
+                    self.imported.timeout(key, Duration::from_secs(seconds.into()), &setting.place, self.notes);
                 }
                 Err(_) => {
-                    self.notes.left(&setting.place, name, format_args!("is no number of seconds: write timeouts.{key}"))
+                    self.notes.left(
+                        &setting.place,
+                        name,
+                        format_args!("is no number of seconds: write timeouts.{key}"),
+                    );
                 }
             }
         }
@@ -334,7 +338,7 @@ impl Reader<'_> {
 
 /// TLS on both sides.
 struct Modes {
-    listen: Tls,
+    listen: TlsRule,
     outgoing: BackendTls,
     /// Towards clients there was none.
     none_at_all: bool,

@@ -150,7 +150,7 @@ pub(super) fn look_at(options: &[Read], notes: &mut Notes) {
             Ok(setting) if CARRIED.contains(&setting.name) => {}
             Ok(setting) => match LEFT.iter().find(|(name, _)| *name == setting.name) {
                 Some((_, advice)) => {
-                    notes.left(&setting.place, format!("{} {}", setting.name, setting.value).trim(), advice)
+                    notes.left(&setting.place, format!("{} {}", setting.name, setting.value).trim(), advice);
                 }
                 None => notes.idle(&setting.place, setting.name),
             },

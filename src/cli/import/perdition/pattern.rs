@@ -122,7 +122,7 @@ fn one_of(globs: &[String], set: &str) -> Option<Vec<String>> {
         }
     }
     // Names are compared in lower case.
-    letters.iter_mut().for_each(|letter| letter.make_ascii_lowercase());
+    letters.iter_mut().for_each(char::make_ascii_lowercase);
     letters.sort_unstable();
     letters.dedup();
     if letters.len() * globs.len() > MOST || letters.iter().any(|letter| matches!(letter, '*' | '?' | '[' | ']')) {
