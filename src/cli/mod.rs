@@ -4,6 +4,8 @@ mod cert;
 mod check;
 mod control;
 pub mod demo;
+mod import;
+mod passwd;
 mod run;
 mod serving;
 mod source;
@@ -47,6 +49,10 @@ enum Command {
     Reload(control::SocketArguments),
     /// Has a running gateway stop accepting and end when its sessions have.
     Drain(control::SocketArguments),
+    /// Adds a user to a file for `auth.submission: file:FILE`, or gives one another password.
+    Passwd(passwd::PasswdArguments),
+    /// Makes our configuration of nginx's, Perdition's, stunnel's, Dovecot's, or of hosts.allow.
+    Import(import::ImportArguments),
     /// Prints the JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -83,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => control::status(&arguments),
         Command::Reload(arguments) => control::post(&arguments, "/api/v1/reload"),
         Command::Drain(arguments) => control::post(&arguments, "/api/v1/drain"),
+        Command::Passwd(arguments) => passwd::passwd(&arguments),
+        Command::Import(arguments) => import::import(&arguments),
         Command::Schema => print_data(format!("{:#}\n", crate::config::schema())),
     };
     ExitCode::from(code)

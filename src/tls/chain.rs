@@ -297,7 +297,7 @@ fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     }
 }
 
-fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {
+pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |general: &GeneralName<'_>| match general {
         GeneralName::DNSName(name) => name.parse().ok().filter(|name| matches!(name, Name::Dns(_))),

@@ -23,6 +23,7 @@ mod hello;
 mod identity;
 mod name;
 mod server;
+mod shown;
 mod staple;
 #[cfg(test)]
 mod testing;
@@ -38,6 +39,7 @@ pub use hello::{TooOld, client_hello_version};
 pub use identity::{Checked, Identity, KeyKind};
 pub use name::{InvalidName, Name};
 pub use server::{Alpn, MinVersion, ServerTls, Settings, hearing_the_name};
+pub use shown::{Shown, show};
 pub use staple::StapleFault;
 pub use watch::{Change, SETTLING, Source, Watched};
 

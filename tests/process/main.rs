@@ -11,6 +11,7 @@ mod gateway;
 mod old_server;
 mod outcome;
 
+mod certificates;
 mod checking;
 mod commands;
 mod descriptors;
