@@ -22,6 +22,7 @@ mod finding;
 mod hello;
 mod identity;
 mod name;
+mod presented;
 mod server;
 mod staple;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod watch;
 
 pub use ca::{CaError, Issued, PrivateCa};
 pub use certificates::Certificates;
+pub use chain::Link;
 pub use client::{Trust, TrustError, client_config, server_name, words};
 pub use facts::{FAILURE_REASONS, Facts, failure_reason};
 pub use files::CertificateFiles;
@@ -37,6 +39,7 @@ pub use finding::{ChainFinding, Severity};
 pub use hello::{TooOld, client_hello_version};
 pub use identity::{Checked, Identity, KeyKind};
 pub use name::{InvalidName, Name};
+pub use presented::{Presented, examine_presented, witness};
 pub use server::{Alpn, MinVersion, ServerTls, Settings, hearing_the_name};
 pub use staple::StapleFault;
 pub use watch::{Change, SETTLING, Source, Watched};

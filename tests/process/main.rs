@@ -6,6 +6,7 @@
 
 #![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
 
+mod careless;
 mod client;
 mod gateway;
 mod old_server;
@@ -13,11 +14,13 @@ mod outcome;
 
 mod checking;
 mod commands;
+mod connecting;
 mod descriptors;
 mod ending;
 mod listening;
 mod logs;
 mod memory;
+mod probing;
 mod reloading;
 mod sandbox;
 mod starting;
