@@ -61,7 +61,9 @@ fn dovecot_set_up_badly_is_told_everything_at_once() {
 fn dovecot_set_up_well_has_nothing_bad() {
     let authority = Authority::new();
     let pair = authority.sign("good", &Order::GOOD);
-    let dovecot = Dovecot::start(&format!("ssl = required\nssl_min_protocol = TLSv1.2\n{}", of_dovecot(&pair)));
+    // `ssl = required` alone shows POP3 clients USER before TLS, and refuses the password only when it was said.
+    let settings = "ssl = required\ndisable_plaintext_auth = yes\nssl_min_protocol = TLSv1.2\n";
+    let dovecot = Dovecot::start(&format!("{settings}{}", of_dovecot(&pair)));
     for url in ["imaps", "pop3s", "imap", "pop3"].map(|scheme| format!("{scheme}://mail.example.net")) {
         let (found, code) = probe(&authority, &url, dovecot.address);
         has(&found, &["ok certificate", "ok old_tls", "ok tls13"]);
@@ -105,7 +107,10 @@ fn postfix_set_up_well_has_nothing_bad() {
     let pair = authority.sign("good", &Order::GOOD);
     let postfix = postfix::with_auth_by(
         crate::servers::dovecot::shared(),
-        &format!("smtpd_tls_security_level = may\nsmtpd_tls_auth_only = yes\n{}", of_postfix(&pair)),
+        &format!(
+            "smtpd_tls_security_level = may\nsmtpd_tls_auth_only = yes\nsmtpd_tls_protocols = >=TLSv1.2\n{}",
+            of_postfix(&pair)
+        ),
     );
     for url in ["smtp://mail.example.net", "submission://mail.example.net:25"] {
         let (found, code) = probe(&authority, url, postfix.address);

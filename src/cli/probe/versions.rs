@@ -1,8 +1,8 @@
 //! Which versions of TLS a server takes that ours no longer speaks: a hello for just that version, and the first thing
 //! that comes back.
 //!
-//! The hello is written by hand, since no library that is kept would write it. Nothing is negotiated: the server's choice,
-//! or its alert, is all that is read, and the connection ends there.
+//! The hello is written by hand, since no library that is kept would write it. Nothing is negotiated: the server's first
+//! flight, or its alert, is all that is read, and the connection ends there.
 
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// The most octets of an answer that are read: a ServerHello stands at the front of it.
-const LARGEST: usize = 4096;
+/// The most octets of an answer that are read: a chain of certificates is in it.
+const LARGEST: usize = 64 * 1024;
 
 /// A version older than TLS 1.3, as it is written on the wire. TLS 1.3 shows in an ordinary handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,19 +162,48 @@ fn put(to: &mut Vec<u8>, width: usize, content: &[u8]) {
     to.extend_from_slice(content);
 }
 
-/// Reads the first record, as far as it has come; `None` until enough has.
+/// Reads the server's flight as far as it has come; `None` until enough has.
+///
+/// Its hello alone would not do: OpenSSL with a security level may agree to a version there, and fail at the signature
+/// that comes next. ServerHelloDone (RFC 5246 section 7.4.5) is when it waits for the client to go on.
 fn understand(heard: &[u8], version: Version) -> Option<Answer> {
-    match heard {
-        [] => None,
-        [21, ..] => Some(Answer::Refused),
-        // A record of a handshake, and in it a ServerHello: five octets, four, and the version.
-        [22, _, _, _, _, 2, _, _, _, high, low, ..] => {
-            let taken = u16::from_be_bytes([*high, *low]) == version.number();
-            Some(if taken { Answer::Taken } else { Answer::Refused })
+    let (mut rest, mut messages, mut ended) = (heard, Vec::new(), None);
+    while let [kind, _, _, high, low, more @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        match kind {
+            22 => messages.extend_from_slice(more.get(..length).unwrap_or(more)),
+            21 => ended = Some(Answer::Refused),
+            _ => ended = Some(Answer::Unknown),
         }
-        [22, rest @ ..] if rest.len() < 10 => None,
-        _ => Some(Answer::Unknown),
+        rest = more.get(length..).unwrap_or_default();
+        if ended.is_some() {
+            break;
+        }
     }
+    if !matches!(heard.first(), None | Some(21 | 22)) {
+        ended = Some(Answer::Unknown);
+    }
+    understand_messages(&messages, version).or(ended)
+}
+
+fn understand_messages(mut messages: &[u8], version: Version) -> Option<Answer> {
+    let mut is_first = true;
+    while let [kind, a, b, c, rest @ ..] = messages {
+        let body = rest.get(..usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c))?;
+        match (kind, body) {
+            (2, [high, low, ..]) if is_first => {
+                if u16::from_be_bytes([*high, *low]) != version.number() {
+                    return Some(Answer::Refused);
+                }
+            }
+            _ if is_first => return Some(Answer::Unknown),
+            (14, _) => return Some(Answer::Taken),
+            _ => {}
+        }
+        is_first = false;
+        messages = &rest[body.len()..];
+    }
+    None
 }
 
 #[cfg(test)]
@@ -200,21 +229,52 @@ mod tests {
         assert_eq!(accepted.client_hello().server_name(), Some("mail.example.net"));
     }
 
+    /// Messages of a handshake in one record.
+    fn record(messages: &[&[u8]]) -> Vec<u8> {
+        let mut record = vec![22, 3, 1];
+        put(&mut record, 2, &messages.concat());
+        record
+    }
+
+    fn server_hello(version: [u8; 2]) -> Vec<u8> {
+        let mut message = vec![2];
+        put(&mut message, 3, &[&version[..], &[0; 70]].concat());
+        message
+    }
+
     #[test]
-    fn the_answer_is_read_from_its_first_octets() {
-        let server_hello = |version: [u8; 2]| [&[22, 3, 1, 0, 80, 2, 0, 0, 76][..], &version, &[0; 70]].concat();
+    fn a_version_is_taken_when_the_server_waits_for_the_client_to_go_on() {
+        let (certificate, done) = ([11, 0, 0, 1, 9], [14, 0, 0, 0]);
+        let alert = [21, 3, 1, 0, 2, 2, 80];
+        let good = record(&[&server_hello([3, 1]), &certificate, &done]);
+        let cut_over_records =
+            [record(&[&server_hello([3, 1])]), record(&[&certificate[..3]]), record(&[&certificate[3..], &done])]
+                .concat();
         for (heard, expected) in [
-            (server_hello([3, 1]), Some(Answer::Taken)),
-            (server_hello([3, 0]), Some(Answer::Refused)),
-            (server_hello([3, 3]), Some(Answer::Refused)),
-            (server_hello([3, 1])[..10].to_vec(), None),
-            (vec![21, 3, 1, 0, 2, 2, 70], Some(Answer::Refused)),
+            (good.clone(), Some(Answer::Taken)),
+            (cut_over_records, Some(Answer::Taken)),
+            (good[..good.len() - 1].to_vec(), None),
+            (record(&[&server_hello([3, 1])]), None),
+            ([record(&[&server_hello([3, 1])]), alert.to_vec()].concat(), Some(Answer::Refused)),
+            (record(&[&server_hello([3, 0]), &done]), Some(Answer::Refused)),
+            (record(&[&server_hello([3, 3]), &done]), Some(Answer::Refused)),
+            (alert.to_vec(), Some(Answer::Refused)),
+            (record(&[&certificate, &done]), Some(Answer::Unknown)),
             (vec![], None),
             (vec![22], None),
             (b"* BAD what?\r\n".to_vec(), Some(Answer::Unknown)),
-            (vec![22, 3, 1, 0, 80, 11, 0, 0, 76, 3, 1], Some(Answer::Unknown)),
         ] {
             assert_eq!(understand(&heard, Version::Tls10), expected, "{heard:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_can_make_it_panic(heard: Vec<u8>) {
+            let in_a_record = record(&[&heard]);
+            for heard in [heard, in_a_record] {
+                understand(&heard, Version::Tls11);
+            }
         }
     }
 
