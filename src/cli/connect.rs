@@ -10,6 +10,7 @@
 
 use super::remote::{self, Fault, Target, Wire, dial, ehlo};
 use super::{FAILED, FINE, MISUSED, say, small_runtime};
+use crate::proto::line::printable;
 use crate::proto::{Protocol, Service};
 use crate::tls::{self, Facts};
 use rustls::{CertificateError, ClientConfig};
@@ -143,7 +144,7 @@ async fn serve(way: Arc<Way>, mut local: TcpStream, from: SocketAddr, _permit: O
     let mut reached = match way.reach().await {
         Ok(reached) => reached,
         Err(fault) => {
-            let why = why(&fault, &way.name);
+            let why = printable(why(&fault, &way.name).as_bytes(), LONGEST);
             say(format_args!("{from}: refused, {}: {why}", way.target));
             refuse(local, way.target.service, &why).await;
             return;

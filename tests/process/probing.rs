@@ -139,6 +139,7 @@ fn wrong_usage_says_what_to_write() {
     misused(&["mail.example.net"], &["imaps://mail.example.net"]);
     misused(&["imaps://joe:secret@mail.example.net"], &["nobody logs in"]);
     misused(&["--timeout", "soon", "imaps://h"], &["--timeout"]);
+    misused(&["--connect", "::1", "imaps://h"], &["--connect", "brackets"]);
     let folder = Folder::new();
     misused(&["--ca", &folder.at("absent.pem").display().to_string(), "imaps://h"], &["absent.pem", "cannot be read"]);
     let empty = folder.write("empty.pem", "nothing");

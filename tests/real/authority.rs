@@ -51,6 +51,11 @@ impl Authority {
         self.0.join("ca.pem")
     }
 
+    /// Its own certificate and key: signed by itself, and for no name.
+    pub fn own(&self) -> (PathBuf, PathBuf) {
+        (self.root(), self.0.join("ca.key"))
+    }
+
     /// Signs a new key, and says where certificate and key are.
     pub fn sign(&self, name: &str, order: &Order<'_>) -> (PathBuf, PathBuf) {
         let Order { names, key, digest, dates: (begin, end) } = order;

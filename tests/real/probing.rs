@@ -136,4 +136,11 @@ fn a_certificate_near_its_end_or_signed_by_itself_is_told_apart() {
     let (found, code) = probe(&other, "imaps://mail.example.net", dovecot.address);
     has(&found, &["bad incomplete_chain", "warn expires_soon"]);
     assert_eq!(code, Some(1));
+
+    let dovecot = Dovecot::start(&format!("ssl = required\n{}", of_dovecot(&authority.own())));
+    let (found, code) = probe(&other, "imaps://mail.example.net", dovecot.address);
+    has(&found, &["bad self_signed", "bad no_names"]);
+    assert_eq!((code, &found["certificate"]["trusted"]), (Some(1), &false.into()));
+    let (found, _) = probe(&authority, "imaps://mail.example.net", dovecot.address);
+    assert_eq!(found["certificate"]["trusted"], true, "who was given that very certificate takes it: {found:#}");
 }

@@ -2,7 +2,7 @@
 //! greeting, TLS and capabilities; one after the other, since old servers bound the connections of an address.
 
 use super::versions::{self, Answer, Version};
-use crate::cli::remote::{Fault, Target, Wire, dial, ehlo};
+use crate::cli::remote::{Elsewhere, Fault, Target, Wire, dial, ehlo};
 use crate::proto::{Capabilities, Service};
 use crate::tls::{self, ChainFinding, Facts, Presented};
 use rustls::{ClientConfig, RootCertStore};
@@ -21,7 +21,7 @@ const STRANGER: &str = "gatepost-probe@example.org";
 pub(super) struct Looking<'a> {
     pub(super) target: &'a Target,
     /// Dialled instead of the target's own host.
-    pub(super) instead: Option<&'a str>,
+    pub(super) instead: Option<&'a Elsewhere>,
     pub(super) roots: &'a RootCertStore,
     /// Makes handshakes that believe anybody.
     pub(super) witness: Arc<ClientConfig>,

@@ -15,7 +15,7 @@ mod look;
 mod print;
 mod versions;
 
-use super::remote::{self, PATIENCE, Target};
+use super::remote::{self, Elsewhere, PATIENCE, Target};
 use super::{FAILED, FINE, MISUSED, print_data, say, small_runtime};
 use crate::tls;
 use finding::Grade;
@@ -36,7 +36,7 @@ pub(crate) struct ProbeArguments {
     ca: Option<PathBuf>,
     /// Connects to this host instead, and asks it for the URL's name (before a DNS change, say)
     #[arg(long, value_name = "HOST[:PORT]")]
-    connect: Option<String>,
+    connect: Option<Elsewhere>,
     /// How long each answer may take
     #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -88,7 +88,7 @@ pub(super) fn probe(arguments: &ProbeArguments) -> u8 {
     for (place, target) in arguments.targets.iter().enumerate() {
         let looking = Looking {
             target,
-            instead: arguments.connect.as_deref(),
+            instead: arguments.connect.as_ref(),
             roots: &roots,
             witness: witness.clone(),
             patience: arguments.timeout,

@@ -6,6 +6,7 @@ use super::look::Seen;
 use super::versions::Answer;
 use crate::cli::remote::Target;
 use crate::proto::Capabilities;
+use crate::proto::line::printable;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -15,6 +16,8 @@ use time::macros::format_description;
 
 /// Where a line is broken, in characters.
 const WIDTH: usize = 100;
+/// The most octets of a text: a server may list 128 capabilities of 512.
+const MAX_TEXT: usize = 72 * 1024;
 /// Where the facts begin, and the words of the findings.
 const FACTS: usize = 15;
 const WORDS: usize = 8;
@@ -73,8 +76,10 @@ fn facts(seen: &Seen) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// A line, broken between words, its further lines as far in as the first one's text.
+/// A line, broken between words, its further lines as far in as the first one's text. A server's words, and what stands in
+/// its certificate, do nothing to a terminal.
 fn wrapped(first: &str, indent: usize, text: &str) -> String {
+    let text = printable(text.as_bytes(), MAX_TEXT);
     let mut lines = format!("{first:<indent$}");
     let mut width = lines.chars().count();
     for (place, word) in text.split(' ').enumerate() {
@@ -182,6 +187,7 @@ mod tests {
         assert!(text.contains("\n        bad"), "the second line stands below the first: {text}");
         assert!(text.contains("\n  warn  look\n  ok    fine\n\n  1 bad, 1 to look at, 1 ok\n"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert_eq!(wrapped("  chain", 9, "CN=\x1b]0;evil\x07\n"), "  chain  CN=\\u{1b}]0;evil\\u{7}\\u{a}\n");
     }
 
     #[test]

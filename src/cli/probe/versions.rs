@@ -187,20 +187,18 @@ fn understand(heard: &[u8], version: Version) -> Option<Answer> {
 }
 
 fn understand_messages(mut messages: &[u8], version: Version) -> Option<Answer> {
-    let mut is_first = true;
+    let mut agreed = false;
     while let [kind, a, b, c, rest @ ..] = messages {
         let body = rest.get(..usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c))?;
         match (kind, body) {
-            (2, [high, low, ..]) if is_first => {
-                if u16::from_be_bytes([*high, *low]) != version.number() {
-                    return Some(Answer::Refused);
-                }
-            }
-            _ if is_first => return Some(Answer::Unknown),
+            (2, [high, low, ..]) => agreed = u16::from_be_bytes([*high, *low]) == version.number(),
+            _ if !agreed => return Some(Answer::Unknown),
             (14, _) => return Some(Answer::Taken),
             _ => {}
         }
-        is_first = false;
+        if !agreed {
+            return Some(Answer::Refused);
+        }
         messages = &rest[body.len()..];
     }
     None

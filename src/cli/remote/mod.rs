@@ -8,7 +8,7 @@ mod target;
 mod wire;
 
 pub(super) use dial::dial;
-pub(super) use target::Target;
+pub(super) use target::{Elsewhere, Target};
 pub(super) use wire::{Fault, Wire};
 
 use crate::tls::Trust;

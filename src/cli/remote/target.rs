@@ -66,11 +66,29 @@ impl FromStr for Target {
     }
 }
 
+/// A place that is dialled instead of a target's own: `HOST` or `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Elsewhere {
+    pub(super) host: String,
+    /// None: the target's.
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for Elsewhere {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = split_port(text)?;
+        crate::tls::server_name(&host).map_err(|_| format!("{host:?} is no host: write a name or an address"))?;
+        Ok(Self { host, port })
+    }
+}
+
 /// Takes `host`, `host:port`, `[address]` or `[address]:port` apart.
 ///
 /// # Errors
 /// A sentence: the port is none, or an IPv6 address lacks its brackets.
-pub(super) fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
+fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, ""))) => (address, None),
         Some(Some((address, rest))) => (address, Some(rest.strip_prefix(':').ok_or_else(|| brackets(text))?)),
