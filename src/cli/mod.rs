@@ -2,10 +2,13 @@
 
 mod cert;
 mod check;
+mod connect;
 mod control;
 pub mod demo;
 mod import;
 mod passwd;
+mod probe;
+mod remote;
 mod run;
 mod serving;
 mod source;
@@ -21,6 +24,8 @@ use std::process::ExitCode;
 pub(crate) const FINE: u8 = 0;
 /// Something failed while running.
 pub(crate) const FAILED: u8 = 1;
+/// The command was used wrongly, in a way that clap does not see.
+pub(crate) const MISUSED: u8 = 2;
 /// The configuration is refused: a supervisor must not start again on it (EX_CONFIG of sysexits).
 pub(crate) const REFUSED: u8 = 78;
 
@@ -43,6 +48,10 @@ enum Command {
     /// The private CA.
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Shows what a mail client sees of a server, and what is wrong with it.
+    Probe(probe::ProbeArguments),
+    /// Gives programs that know no TLS a plaintext port on this machine to a server with TLS.
+    Connect(connect::ConnectArguments),
     /// Says what a running gateway is doing.
     Status(control::StatusArguments),
     /// Has a running gateway read its configuration, certificates and lists again.
@@ -86,6 +95,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments.flags_first(is_flag)),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Cert(command) => cert::cert(&command),
+        Command::Probe(arguments) => probe::probe(&arguments),
+        Command::Connect(arguments) => connect::connect(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::Reload(arguments) => control::post(&arguments, "/api/v1/reload"),
         Command::Drain(arguments) => control::post(&arguments, "/api/v1/drain"),

@@ -4,6 +4,7 @@
 //! connection keeps the policy it began with; a reload makes a new one for the connections after it.
 
 pub mod access;
+pub mod passwords;
 pub mod rate;
 mod reach;
 mod reread;
@@ -12,6 +13,7 @@ pub mod route;
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
+use passwords::PasswordFile;
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use route::{Routes, Sni};
@@ -123,7 +125,7 @@ pub struct Auth {
 }
 
 /// `auth.submission`: who checks the passwords of who sends mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checker {
     /// The SMTP server itself, by AUTH.
     Backend,
@@ -131,6 +133,8 @@ pub enum Checker {
     Server(Protocol),
     /// The `auth_http` service of the user's route: its OK is the verdict. The SMTP server hears no AUTH.
     AuthHttp,
+    /// A file of hashes. The SMTP server hears no AUTH.
+    File(Arc<PasswordFile>),
 }
 
 /// `submission`.
@@ -263,8 +267,8 @@ pub struct Runtime {
 impl Policy {
     /// What is spoken to the server that checks a password given to this service.
     pub fn login_protocol(&self, service: Service) -> Protocol {
-        match (service, self.auth.submission) {
-            (Service::Submission, Checker::Server(protocol)) => protocol,
+        match (service, &self.auth.submission) {
+            (Service::Submission, Checker::Server(protocol)) => *protocol,
             _ => service.protocol(),
         }
     }
@@ -284,6 +288,10 @@ impl Policy {
         for list in self.routes.lists() {
             lists("routes", list.reread());
         }
+        if let Checker::File(file) = &self.auth.submission {
+            let outcome = file.reread().map_err(|error| error.to_string());
+            all.push(("auth.submission".to_owned(), file.path().to_owned(), outcome));
+        }
         for map in self.routes.maps() {
             let outcome = map.reread().map_err(|error| error.to_string());
             all.push(("routes".to_owned(), map.path().to_owned(), outcome));
@@ -300,7 +308,8 @@ impl Policy {
             mechanisms: self.auth.mechanisms.clone(),
             without_tls: self.auth.without_tls.clone(),
             user_first: self.routes.need_the_user(listener.service.protocol(), sni)
-                || listener.service == Service::Submission && self.auth.submission == Checker::AuthHttp,
+                || listener.service == Service::Submission
+                    && matches!(self.auth.submission, Checker::AuthHttp | Checker::File(_)),
             may_be_granted: self.auth.pop_before_smtp.is_some(),
             max_message: self.submission.max_size,
         }

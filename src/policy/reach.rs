@@ -6,8 +6,8 @@
 //! A folder that is not the gateway's alone (`/`, `/etc`, `/tmp`, a home) is never let in for a file in it: the file is,
 //! as it is now, and a new one in its place wants a restart.
 
-use super::Policy;
 use super::access::AccessList;
+use super::{Checker, Policy};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -54,6 +54,10 @@ impl Reach {
         let lists =
             policy.listeners.iter().flat_map(|listener| listener.access.allow.iter().chain(&listener.access.deny));
         let lists = lists.chain(policy.routes.lists()).flat_map(AccessList::files).map(|file| file.path().to_owned());
+        let passwords = match &policy.auth.submission {
+            Checker::File(file) => Some(file.path().to_owned()),
+            Checker::Backend | Checker::Server(_) | Checker::AuthHttp => None,
+        };
         let maps = policy.routes.maps().map(|map| map.path().to_owned());
         let certificates = policy.tls.certificates.iter().flat_map(|files| [files.chain.clone(), files.key.clone()]);
         let mut reach = Self {
@@ -62,7 +66,7 @@ impl Reach {
             socket: policy.admin.socket.as_deref().map(|path| real(folder_of(path))),
             ..Self::default()
         };
-        for file in policy.sources.iter().cloned().chain(lists).chain(maps).chain(certificates) {
+        for file in policy.sources.iter().cloned().chain(lists).chain(maps).chain(passwords).chain(certificates) {
             reach.add(&file);
         }
         reach

@@ -14,6 +14,7 @@ use crate::proto::{
 use crate::route::{self, Astray, Destination, Found, Inquiry, Way};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long an attempt waits for the verdicts on others from its address before it hears "temporary".
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a password that another server than the sender's own has found right is not asked about again.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How many hashes of passwords are checked at once.
+static HASHING: Semaphore = Semaphore::const_new(4);
 
 /// Which part of the time for the login there is for the response to a challenge: it comes from a program, and the backend
 /// holds a connection for it.
@@ -66,6 +70,9 @@ impl Engine<'_> {
             return Outcome::Gone(gone);
         }
         if let Err(outcome) = self.find_the_way(&mut attempt).await {
+            return outcome;
+        }
+        if let Err(outcome) = self.look_up(&mut attempt).await {
             return outcome;
         }
         if attempt.is_vouched_for || self.has_just_proved(&attempt).await {
@@ -350,6 +357,35 @@ impl Engine<'_> {
         match attempt.ticket.take() {
             Some(ticket) => self.gate().outcome(ticket, &self.question(attempt), verdict).await,
             None => Ruling::NoVerdict,
+        }
+    }
+
+    /// Looks the password up in the file of passwords, if that is where a sender's is.
+    async fn look_up(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
+        let policy = Arc::clone(&self.session.policy);
+        let Checker::File(file) = &policy.auth.submission else { return Ok(()) };
+        let (Service::Submission, Some(user), Some(password)) =
+            (self.session.listener.service, attempt.user.clone(), attempt.login.secret().cloned())
+        else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        // Each takes a processor and some 20 MiB for a while.
+        let Ok(_turn) = HASHING.acquire().await else { return Ok(()) };
+        let file = Arc::clone(file);
+        let verified = tokio::task::spawn_blocking(move || file.verify(&user, password.declassify())).await;
+        self.give_back(began);
+        match verified {
+            Ok(true) => {
+                attempt.is_vouched_for = true;
+                Ok(())
+            }
+            Ok(false) => Err(self.rejected(attempt, &Reply::default()).await),
+            Err(error) => {
+                self.unavailable(attempt, "backend_down", Some(&format!("checking a hash failed: {error}")), None)
+                    .await;
+                Err(Outcome::Go)
+            }
         }
     }
 

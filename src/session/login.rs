@@ -495,11 +495,13 @@ fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
 fn remembered(session: &Session) -> Arc<Capabilities> {
     let (backends, backend) = (&session.shared.backends, &session.destination.backend);
     let known = backends.remembered(backend, session.listener.service.protocol());
-    match session.policy.auth.submission {
+    match &session.policy.auth.submission {
         _ if session.listener.service != Service::Submission => {}
         Checker::Backend => {}
-        Checker::Server(protocol) => return Arc::new(checked_by(&known, &backends.remembered(backend, protocol))),
-        Checker::AuthHttp => return Arc::new(checked_by(&known, &Capabilities::minimum(Protocol::Imap))),
+        Checker::Server(protocol) => return Arc::new(checked_by(&known, &backends.remembered(backend, *protocol))),
+        Checker::AuthHttp | Checker::File(_) => {
+            return Arc::new(checked_by(&known, &Capabilities::minimum(Protocol::Imap)));
+        }
     }
     if known.apop.is_none() { known } else { Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) }) }
 }

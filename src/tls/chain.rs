@@ -81,6 +81,66 @@ pub(super) fn examine(
     Some(Examined { leaf, sent })
 }
 
+/// One certificate of a chain as it was sent, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its first name, else its subject's distinguished name.
+    pub subject: String,
+    /// The issuer's distinguished name.
+    pub issuer: String,
+    /// The moment before which it is refused.
+    pub not_before: SystemTime,
+    /// The moment after which it is refused.
+    pub not_after: SystemTime,
+    /// The kind and size of its key: `RSA, 2048 bits`, `ECDSA P-256`.
+    pub key: String,
+    /// What it is signed with: `RSA with SHA-256`.
+    pub signature: String,
+}
+
+/// Describes the certificates in the order in which they stand; what is no certificate is left out.
+pub(super) fn links(certificates: &[CertificateDer<'_>]) -> Vec<Link> {
+    let parsed = certificates.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+    let link = |certificate: X509Certificate<'_>| Link {
+        subject: describe(&certificate),
+        issuer: certificate.issuer().to_string(),
+        not_before: system_time(certificate.validity().not_before),
+        not_after: system_time(certificate.validity().not_after),
+        key: key_in_words(&certificate),
+        signature: signature_in_words(&certificate),
+    };
+    parsed.map(|(_, certificate)| link(certificate)).collect()
+}
+
+/// Tells whether a way leads from the first of the certificates to one of the roots, or in a sentence why none does. It is
+/// looked for at a moment when all were valid: the dates are findings of their own.
+pub(super) fn trust(certificates: &[CertificateDer<'static>], roots: &RootCertStore) -> Result<(), String> {
+    let unreadable = || "its certificate cannot be read".to_owned();
+    let parsed: Vec<_> = certificates.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+    let ([first, middle @ ..], Some(own)) = (certificates, parsed.first()) else { return Err(unreadable()) };
+    // A root that serves: clients which were given that very certificate take it.
+    let is_own = |root: &rustls::pki_types::TrustAnchor<'_>| {
+        contents(own.subject().as_raw()) == Some(root.subject.as_ref())
+            && contents(own.public_key().raw) == Some(root.subject_public_key_info.as_ref())
+    };
+    if roots.roots.iter().any(is_own) {
+        return Ok(());
+    }
+    let begins = parsed.iter().map(|certificate| certificate.validity().not_before.timestamp()).max();
+    let moment =
+        UnixTime::since_unix_epoch(Duration::from_secs(begins.and_then(|s| u64::try_from(s).ok()).unwrap_or(0)));
+    let leaf = ParsedCertificate::try_from(first).map_err(|_| unreadable())?;
+    let algorithms = provider().signature_verification_algorithms;
+    match verify_server_cert_signed_by_trust_anchor(&leaf, roots, middle, moment, algorithms.all) {
+        Ok(()) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            let last = parsed.last().map_or_else(String::new, |last| last.issuer().to_string());
+            Err(format!("its certificate leads to {last}, who is not trusted here"))
+        }
+        Err(error) => Err(format!("its certificate is refused: {error}")),
+    }
+}
+
 /// Tells whether a certificate is past its end, or so near it that whatever renews it must have failed: two weeks, or
 /// for short-lived ones an eighth of their life. (Renewal happens at two thirds, by custom.)
 pub(super) fn expires_soon(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> bool {
@@ -295,6 +355,40 @@ fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
         "1.2.840.113549.1.1.4" | "1.3.14.3.2.25" => Some("MD5"),
         _ => None,
     }
+}
+
+fn key_in_words(certificate: &X509Certificate<'_>) -> String {
+    let algorithm = &certificate.public_key().algorithm;
+    let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    match (certificate.public_key().parsed(), curve) {
+        (Ok(PublicKey::RSA(key)), _) => format!("RSA, {} bits", key.key_size()),
+        (Ok(PublicKey::EC(_)), Some(curve)) if curve == oid::OID_EC_P256 => "ECDSA P-256".to_owned(),
+        (Ok(PublicKey::EC(_)), Some(curve)) if curve == oid::OID_NIST_EC_P384 => "ECDSA P-384".to_owned(),
+        (Ok(PublicKey::EC(_)), Some(curve)) if curve == oid::OID_NIST_EC_P521 => "ECDSA P-521".to_owned(),
+        (Ok(PublicKey::EC(_)), Some(curve)) => format!("ECDSA on the curve {}", curve.to_id_string()),
+        (Ok(PublicKey::DSA(_)), _) => "DSA".to_owned(),
+        _ if algorithm.algorithm == oid::OID_SIG_ED25519 => "Ed25519".to_owned(),
+        _ => algorithm.algorithm.to_id_string(),
+    }
+}
+
+fn signature_in_words(certificate: &X509Certificate<'_>) -> String {
+    let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
+    let known = match algorithm.as_str() {
+        "1.2.840.113549.1.1.4" => "RSA with MD5",
+        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => "RSA with SHA-1",
+        "1.2.840.113549.1.1.10" => "RSA-PSS",
+        "1.2.840.113549.1.1.11" => "RSA with SHA-256",
+        "1.2.840.113549.1.1.12" => "RSA with SHA-384",
+        "1.2.840.113549.1.1.13" => "RSA with SHA-512",
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1",
+        "1.2.840.10045.4.3.2" => "ECDSA with SHA-256",
+        "1.2.840.10045.4.3.3" => "ECDSA with SHA-384",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.3.101.112" => "Ed25519",
+        other => other,
+    };
+    known.to_owned()
 }
 
 pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {

@@ -6,6 +6,7 @@
 
 #![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
 
+mod careless;
 mod client;
 mod gateway;
 mod old_server;
@@ -14,11 +15,13 @@ mod outcome;
 mod certificates;
 mod checking;
 mod commands;
+mod connecting;
 mod descriptors;
 mod ending;
 mod listening;
 mod logs;
 mod memory;
+mod probing;
 mod reloading;
 mod sandbox;
 mod starting;

@@ -6,6 +6,7 @@
 //! goes away with it. `tests/run` installs what this needs; a server that is not there is a failed test, never a skipped one.
 #![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what a module offers to the others")]
 
+mod authority;
 mod clients;
 mod command;
 mod gatepost;
@@ -14,11 +15,13 @@ mod servers;
 
 mod big_messages;
 mod checked_elsewhere;
+mod connecting;
 mod failures;
 mod imap_clients;
 mod leftovers;
 mod load_balancer;
 mod pop3_clients;
+mod probing;
 mod relaying;
 mod routes;
 mod stapling;

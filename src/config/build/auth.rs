@@ -1,16 +1,21 @@
 //! Who may log in how.
 
-use super::super::finding::quoted;
+use super::super::finding::{Place, quoted};
 use super::super::nearest::nearest;
 use super::super::report::{Report, Spot};
 use super::super::sections;
+use super::super::value::io_words;
+use super::files::Reader;
 use super::listeners::Built;
+use crate::policy::passwords::{PasswordFile, PasswordFileError};
 use crate::policy::route::Routes;
 use crate::policy::{Auth, Checker};
 use crate::proto::{Mechanism, Mechanisms, Protocol, Service};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
+pub(super) fn build(section: &sections::Auth, reader: &Reader<'_>, report: &mut Report) -> Auth {
     let spot = Spot::top("auth");
     let mechanisms = match &section.mechanisms {
         sections::Mechanisms::All => Mechanisms::All,
@@ -38,7 +43,7 @@ pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
         mechanisms,
         without_tls,
         pop_before_smtp: pop_before_smtp(section.pop_before_smtp.as_ref(), &spot.key("pop_before_smtp"), report),
-        submission: checker(&section.submission, &spot.key("submission"), report),
+        submission: checker(&section.submission, reader, &spot.key("submission"), report),
         remember_good: section.remember_good.0,
         outage_guard: section.outage_guard,
     }
@@ -47,13 +52,13 @@ pub(super) fn build(section: &sections::Auth, report: &mut Report) -> Auth {
 /// Whether who is to check the passwords of senders is there.
 pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report: &mut Report) {
     let spot = Spot::top("auth").key("submission");
-    match auth.submission {
-        Checker::Backend => {}
+    match &auth.submission {
+        Checker::Backend | Checker::File(_) => {}
         Checker::Server(protocol) => {
             let senders = listeners.iter().filter_map(|built| built.listener.as_ref());
             for listener in senders.filter(|listener| listener.service == Service::Submission) {
                 let (name, word) = (&listener.backend.name, protocol.as_str());
-                if !listener.backend.servers.contains_key(&protocol) {
+                if !listener.backend.servers.contains_key(protocol) {
                     let message =
                         format!("the backend `{name}` has no {word} server to log in to: write backends.{name}.{word}");
                     report.error(&spot, message);
@@ -80,7 +85,7 @@ fn pop_before_smtp(section: Option<&sections::PopBeforeSmtp>, spot: &Spot, repor
     Some(window)
 }
 
-fn checker(written: &str, spot: &Spot, report: &mut Report) -> Checker {
+fn checker(written: &str, reader: &Reader<'_>, spot: &Spot, report: &mut Report) -> Checker {
     match written {
         "backend" => Checker::Backend,
         "imap" => Checker::Server(Protocol::Imap),
@@ -90,16 +95,34 @@ fn checker(written: &str, spot: &Spot, report: &mut Report) -> Checker {
             Checker::Server(Protocol::Pop3)
         }
         "auth_http" => Checker::AuthHttp,
-        file if file.starts_with("file:") => {
-            report.error(spot, "not in this version: write backend, imap, pop3 or auth_http");
-            Checker::Backend
+        other => match other.strip_prefix("file:") {
+            Some(file) => password_file(Path::new(file), reader, spot, report)
+                .map_or(Checker::Backend, |file| Checker::File(Arc::new(file))),
+            None => {
+                let message =
+                    format!("{} checks no passwords: write backend, imap, pop3, auth_http or file:PATH", quoted(other));
+                report.error(spot, message);
+                Checker::Backend
+            }
+        },
+    }
+}
+
+fn password_file(written: &Path, reader: &Reader<'_>, spot: &Spot, report: &mut Report) -> Option<PasswordFile> {
+    let path = reader.readable(spot, written, report)?;
+    let file = path.display().to_string();
+    match PasswordFile::open(path) {
+        Ok(file) => return Some(file),
+        Err(PasswordFileError::Unreadable(error)) => {
+            report.error(spot, format_args!("`{}` cannot be read: {}", written.display(), io_words(&error)));
         }
-        other => {
-            let message = format!("{} checks no passwords: write backend, imap, pop3 or auth_http", quoted(other));
-            report.error(spot, message);
-            Checker::Backend
+        Err(PasswordFileError::Bad(lines)) => {
+            for (line, message) in lines {
+                report.elsewhere(Place { file: file.clone(), line, column: 1 }, message);
+            }
         }
     }
+    None
 }
 
 fn listed(names: &[String], spot: &Spot, report: &mut Report) -> Vec<Mechanism> {

@@ -29,7 +29,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
-    let auth = auth::build(&file.auth, report);
+    let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),

@@ -256,7 +256,8 @@ pub(crate) struct Auth {
     /// On `tls: optional` listeners: what may log in without TLS; [] is all that `mechanisms` allows.
     pub(crate) without_tls: Vec<String>,
     /// Who checks SMTP AUTH: `backend` (the SMTP server), `imap` or `pop3` (a login to that server of the backend, so that an
-    /// SMTP server that knows no AUTH gets it), or `auth_http` (the service of the route). file:PATH is not in this version.
+    /// SMTP server that knows no AUTH gets it), `auth_http` (the service of the route), or
+    /// `file:PATH` (hashes of passwords; `gatepost passwd` writes them).
     pub(crate) submission: String,
     /// An address that has just logged in over POP or IMAP may send without a login.
     pub(crate) pop_before_smtp: Option<PopBeforeSmtp>,
