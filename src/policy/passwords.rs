@@ -170,7 +170,8 @@ mod tests {
     const BCRYPT: &str = "$2b$04$5dc8HpW/FRhur3uTODFjIeRNr.T6Po1g4JRYOmzqOa9KF4k8SK9lu";
     const SHA512: &str =
         "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.";
-    const ARGON2: &str = "ARGON2_HERE";
+    const ARGON2: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$BoAUsjtk/DHZPSUZEVPW5Q$B77jkMdQc8Efaf717qzzPsGS7r8Z4qvMhNGfc/CyjdA";
 
     fn file(text: &str) -> Result<PasswordFile, PasswordFileError> {
         let file = tempfile::NamedTempFile::new().expect("a file");

@@ -357,7 +357,8 @@ fn weak_hash(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     }
 }
 
-fn key_in_words(certificate: &X509Certificate<'_>) -> String {
+/// The kind and size of its key: `ECDSA P-256`, `RSA, 2048 bits`.
+pub(super) fn key_in_words(certificate: &X509Certificate<'_>) -> String {
     let algorithm = &certificate.public_key().algorithm;
     let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     match (certificate.public_key().parsed(), curve) {

@@ -9,9 +9,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::SystemTime;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey;
 
 /// What a certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ impl Shown {
             names: chain::names(&certificate),
             not_before: chain::system_time(validity.not_before),
             not_after: chain::system_time(validity.not_after),
-            key: key(&certificate),
+            key: chain::key_in_words(&certificate),
             fingerprint: Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"),
             is_ca: certificate.is_ca(),
         })
@@ -75,23 +73,6 @@ pub fn show(file: &Path, now: SystemTime) -> Result<(Vec<Shown>, Vec<ChainFindin
         findings.retain(|finding| !matches!(finding, ChainFinding::SelfSigned { .. } | ChainFinding::NoNames { .. }));
     }
     Ok((shown, findings))
-}
-
-fn key(certificate: &X509Certificate<'_>) -> String {
-    let algorithm = &certificate.public_key().algorithm;
-    match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) => format!("RSA, {} bits", key.key_size()),
-        Ok(PublicKey::DSA(_)) => "DSA".to_owned(),
-        Ok(PublicKey::EC(_)) => match algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok()) {
-            Some(curve) if curve == oid::OID_EC_P256 => "ECDSA P-256".to_owned(),
-            Some(curve) if curve == oid::OID_NIST_EC_P384 => "ECDSA P-384".to_owned(),
-            Some(curve) if curve == oid::OID_NIST_EC_P521 => "ECDSA P-521".to_owned(),
-            Some(curve) => format!("ECDSA on the curve {}", curve.to_id_string()),
-            None => "ECDSA".to_owned(),
-        },
-        _ if algorithm.algorithm == oid::OID_SIG_ED25519 => "Ed25519".to_owned(),
-        _ => format!("of the kind {}", algorithm.algorithm.to_id_string()),
-    }
 }
 
 #[cfg(test)]

@@ -160,3 +160,29 @@ async fn without_auth_there_the_log_says_what_to_write() {
     let event = gateway.event("auth.error", "user=joe").await;
     assert!(event["detail"].as_str().unwrap_or_default().contains("auth.submission: imap"), "{event}");
 }
+
+/// `secret`, by `openssl passwd -6`.
+const JOE: &str =
+    "joe:$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.\n";
+
+#[tokio::test]
+async fn a_file_of_hashes_is_a_checker_that_needs_no_server() {
+    let smtp = Backend::listen(Cut::Whole).await;
+    let setup = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address).file("users", JOE);
+    let gateway = setup.with("auth", "submission: \"file:users\"").start().await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.has_learned().await;
+    let (mut client, shown) = hello(&gateway).await;
+    assert!(shown.iter().any(|line| line[4..] == *"AUTH PLAIN LOGIN"), "{shown:?}");
+    for (user, password) in [("joe", "wrong"), ("ann", "secret")] {
+        log_in_as(&mut client, Protocol::Smtp, user, password).await;
+        client.hear("535 5.7.8 <*>").await;
+        gateway.event("auth.failed", &format!("user={user} reason=bad_credentials")).await;
+    }
+    log_in_as(&mut client, Protocol::Smtp, "Joe", "secret").await;
+    let mut old = old_server(&smtp).await;
+    client.hear("235 2.7.0 <*>").await;
+    client.line("MAIL FROM:<joe@example.net>").await;
+    old.hear("MAIL FROM:<joe@example.net>").await;
+    assert!(!gateway.logged().contains("abcdefgh"));
+}
