@@ -204,8 +204,7 @@ fn injection(seen: &Seen, findings: &mut Vec<Finding>) {
             findings.push(Finding::ok("starttls_injection", "a command behind STARTTLS in the clear is not run"));
         }
         Some(Injection::Unknown) => {
-            let text = "whether a command behind STARTTLS in the clear is run is not known: TLS came up, and then nothing was \
-                        answered";
+            let text = "whether a command behind STARTTLS in the clear is run is not known: it gave no answer";
             findings.push(Finding::warn("starttls_injection", text));
         }
         Some(Injection::Run) => {

@@ -56,7 +56,7 @@ pub(super) enum Injection {
     Run,
     /// It was dropped, or the connection ended there.
     Dropped,
-    /// TLS came up, and then there was no answer to anything.
+    /// There was no connection for the question, or under TLS no answer to anything.
     Unknown,
 }
 
@@ -92,7 +92,7 @@ impl Looking<'_> {
         }
         if seen.tls.is_some() && !self.target.implicit {
             progress("is a command behind STARTTLS dropped?");
-            seen.injection = self.inject().await.ok();
+            seen.injection = Some(self.inject().await.unwrap_or(Injection::Unknown));
         }
         seen
     }
