@@ -113,8 +113,12 @@ pub(super) fn links(certificates: &[CertificateDer<'_>]) -> Vec<Link> {
 }
 
 /// Tells whether a way leads from the first of the certificates to one of the roots, or in a sentence why none does. It is
-/// looked for at a moment when all were valid: the dates are findings of their own.
-pub(super) fn trust(certificates: &[CertificateDer<'static>], roots: &RootCertStore) -> Result<(), String> {
+/// looked for now and, since the dates are findings of their own, at a moment when all were valid.
+pub(super) fn trust(
+    certificates: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    now: SystemTime,
+) -> Result<(), String> {
     let unreadable = || "its certificate cannot be read".to_owned();
     let parsed: Vec<_> = certificates.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     let ([first, middle @ ..], Some(own)) = (certificates, parsed.first()) else { return Err(unreadable()) };
@@ -126,12 +130,13 @@ pub(super) fn trust(certificates: &[CertificateDer<'static>], roots: &RootCertSt
     if roots.roots.iter().any(is_own) {
         return Ok(());
     }
-    let begins = parsed.iter().map(|certificate| certificate.validity().not_before.timestamp()).max();
-    let moment =
-        UnixTime::since_unix_epoch(Duration::from_secs(begins.and_then(|s| u64::try_from(s).ok()).unwrap_or(0)));
     let leaf = ParsedCertificate::try_from(first).map_err(|_| unreadable())?;
-    let algorithms = provider().signature_verification_algorithms;
-    match verify_server_cert_signed_by_trust_anchor(&leaf, roots, middle, moment, algorithms.all) {
+    let algorithms = provider().signature_verification_algorithms.all;
+    let at = |moment| verify_server_cert_signed_by_trust_anchor(&leaf, roots, middle, moment, algorithms);
+    let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let begins = parsed.iter().map(|certificate| certificate.validity().not_before.timestamp()).max();
+    let begins = Duration::from_secs(begins.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0));
+    match at(now).or_else(|_| at(UnixTime::since_unix_epoch(begins))) {
         Ok(()) => Ok(()),
         Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             let last = parsed.last().map_or_else(String::new, |last| last.issuer().to_string());

@@ -8,6 +8,8 @@
 //! Watched.poll(now): looks at the files again and swaps the Certificates under every listener at once
 //! ```
 //!
+//! [`witness`] and [`examine_presented`] are for looking at somebody else's server: whatever is wrong with what it shows.
+//!
 //! Everything here is a function or a value: no socket, no task, no timer. The time is an argument, and files are
 //! read where the doc says so, so a caller does that on a thread that may block. The cryptography is always
 //! [`provider`]'s; the process-wide default of rustls is neither read nor set.

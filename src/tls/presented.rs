@@ -76,7 +76,7 @@ pub fn examine_presented(
         let (file, subject) = (file.to_owned(), leaf.subject.clone());
         findings.push(ChainFinding::ExpiresSoon { file, subject, not_after: leaf.not_after });
     }
-    let trust = chain::trust(&certificates, roots);
+    let trust = chain::trust(&certificates, roots, now);
     Ok(Presented { covers, trust, chain: chain::links(&certificates), findings, names: leaf.names })
 }
 

@@ -30,6 +30,27 @@ fn has(found: &Value, wanted: &[&str]) {
     }
 }
 
+/// The versions of TLS in which openssl, told to be content with anything, comes to a session.
+fn versions_by_openssl(address: Ipv4Addr) -> Vec<&'static str> {
+    let versions = [("1.0", "-tls1"), ("1.1", "-tls1_1"), ("1.2", "-tls1_2"), ("1.3", "-tls1_3")];
+    let taken = versions.into_iter().filter(|(_, option)| {
+        let mut openssl = client("openssl");
+        openssl.args([
+            "s_client",
+            "-connect",
+            &format!("{address}:993"),
+            option,
+            "-cipher",
+            "ALL:@SECLEVEL=0",
+            "-ign_eof",
+        ]);
+        let said = run(openssl, b"a LOGOUT\r\n").said;
+        assert!(said.contains("Cipher is"), "{said}");
+        !said.contains("Cipher is (NONE)")
+    });
+    taken.map(|(version, _)| version).collect()
+}
+
 /// Everything about the certificate that can be wrong at once, and old TLS.
 fn worst() -> Order<'static> {
     Order { names: "DNS:other.example.net", key: "rsa:1024", digest: "sha1", dates: ("190101000000Z", "200101000000Z") }
@@ -43,6 +64,7 @@ fn dovecot_set_up_badly_is_told_everything_at_once() {
         "ssl = yes\nssl_min_protocol = TLSv1\nssl_cipher_list = ALL:@SECLEVEL=0\n{}",
         of_dovecot(&pair)
     ));
+    assert_eq!(versions_by_openssl(dovecot.address), ["1.0", "1.1", "1.2", "1.3"]);
     let certificate = ["bad expired", "bad wrong_name", "bad weak_key", "bad weak_signature", "bad old_tls"];
     for url in ["imaps", "pop3s", "imap", "pop3"].map(|scheme| format!("{scheme}://mail.example.net")) {
         let (found, code) = probe(&authority, &url, dovecot.address);
@@ -64,6 +86,7 @@ fn dovecot_set_up_well_has_nothing_bad() {
     // `ssl = required` alone shows POP3 clients USER before TLS, and refuses the password only when it was said.
     let settings = "ssl = required\ndisable_plaintext_auth = yes\nssl_min_protocol = TLSv1.2\n";
     let dovecot = Dovecot::start(&format!("{settings}{}", of_dovecot(&pair)));
+    assert_eq!(versions_by_openssl(dovecot.address), ["1.2", "1.3"]);
     for url in ["imaps", "pop3s", "imap", "pop3"].map(|scheme| format!("{scheme}://mail.example.net")) {
         let (found, code) = probe(&authority, &url, dovecot.address);
         has(&found, &["ok certificate", "ok old_tls", "ok tls13"]);

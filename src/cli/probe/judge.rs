@@ -1,7 +1,7 @@
 //! Judging: what was seen becomes findings. No socket and no clock, so that each rule is a row in a table of tests.
 
 use super::finding::{Finding, Grade};
-use super::look::{Injection, Relay, Seen, start_tls};
+use super::look::{Injection, Relay, Seen, is_plain, start_tls};
 use super::versions::Answer;
 use crate::cli::remote::{Fault, Target};
 use crate::proto::{Capabilities, Mechanism, Service};
@@ -62,6 +62,10 @@ fn fault_in_words(fault: &Fault, target: &Target) -> Finding {
             format!("{fault}, though it offers it: mostly its certificate or key cannot be read, see its log"),
         ),
         Fault::Unsolicited => Finding::bad("starttls", fault.to_string()),
+        Fault::Tls(error) if is_plain(error) => {
+            let text = "it does not begin with TLS: is that the right port, or one for STARTTLS (imap://, pop3://, submission://)?";
+            Finding::bad("tls", text)
+        }
         Fault::Tls(error) => {
             let words = tls::words(error, &target.host);
             let hint = "it needs TLS 1.2 or 1.3 with an ECDHE key exchange and AES-GCM or ChaCha20";
@@ -198,6 +202,10 @@ fn injection(seen: &Seen, findings: &mut Vec<Finding>) {
         None => {}
         Some(Injection::Dropped) => {
             findings.push(Finding::ok("starttls_injection", "a command behind STARTTLS in the clear is not run"));
+        }
+        Some(Injection::Unknown) => {
+            let text = "whether a command behind STARTTLS in the clear is run is not known: it gave no answer";
+            findings.push(Finding::warn("starttls_injection", text));
         }
         Some(Injection::Run) => {
             let text = "a command that stood behind STARTTLS in the clear is run under TLS (CVE-2011-0411), so that \

@@ -6,6 +6,7 @@ use crate::cli::remote::{Elsewhere, Fault, Target, Wire, dial, ehlo};
 use crate::proto::{Capabilities, Service};
 use crate::tls::{self, ChainFinding, Facts, Presented};
 use rustls::{ClientConfig, RootCertStore};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -55,6 +56,8 @@ pub(super) enum Injection {
     Run,
     /// It was dropped, or the connection ended there.
     Dropped,
+    /// There was no connection for the question, or under TLS no answer to anything.
+    Unknown,
 }
 
 /// Whether mail from a stranger to elsewhere is taken.
@@ -76,7 +79,10 @@ impl Looking<'_> {
         if let Err(fault) = self.converse(&mut seen).await {
             seen.fault = Some(fault);
         }
-        let speaks_tls = seen.tls.is_some() || matches!(seen.fault, Some(Fault::Tls(_)));
+        let speaks_tls = match &seen.fault {
+            Some(Fault::Tls(error)) => !is_plain(error),
+            _ => seen.tls.is_some(),
+        };
         if speaks_tls {
             for version in Version::ALL {
                 progress(&format!("does it take {version}?"));
@@ -86,7 +92,7 @@ impl Looking<'_> {
         }
         if seen.tls.is_some() && !self.target.implicit {
             progress("is a command behind STARTTLS dropped?");
-            seen.injection = self.inject().await.ok();
+            seen.injection = Some(self.inject().await.unwrap_or(Injection::Unknown));
         }
         seen
     }
@@ -186,7 +192,17 @@ fn answers_to(service: Service, lines: &[String]) -> Injection {
             lines.iter().filter(|line| line.as_bytes().get(3) != Some(&b'-')).count() > 1
         }
     };
-    if was_run { Injection::Run } else { Injection::Dropped }
+    match was_run {
+        true => Injection::Run,
+        false if lines.is_empty() => Injection::Unknown,
+        false => Injection::Dropped,
+    }
+}
+
+/// Whether the handshake failed because what came was no TLS at all.
+pub(super) fn is_plain(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
 /// Asks for a stranger's mail to elsewhere to be taken, as far as RCPT; there is never a DATA.
@@ -224,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_command_behind_starttls_was_run_if_there_is_an_answer_too_many() {
-        use Injection::{Dropped, Run};
+        use Injection::{Dropped, Run, Unknown};
         for (service, lines, expected) in [
             (Service::Imap, &["* BYE", "q OK"][..], Dropped),
             (Service::Imap, &["x OK NOOP", "* BYE", "q OK"], Run),
@@ -236,7 +252,7 @@ mod tests {
             (Service::Smtp, &["221"], Dropped),
             (Service::Smtp, &["250 ok", "221 bye"], Run),
             (Service::Submission, &["503 EHLO first", "221 bye"], Run),
-            (Service::Submission, &[], Dropped),
+            (Service::Submission, &[], Unknown),
         ] {
             let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
             assert_eq!(answers_to(service, &lines), expected, "{service:?} {lines:?}");

@@ -15,7 +15,7 @@ mod look;
 mod print;
 mod versions;
 
-use super::remote::{self, Elsewhere, PATIENCE, Target};
+use super::remote::{self, Elsewhere, Target};
 use super::{FAILED, FINE, MISUSED, print_data, say, small_runtime};
 use crate::tls;
 use finding::Grade;
@@ -38,7 +38,7 @@ pub(crate) struct ProbeArguments {
     #[arg(long, value_name = "HOST[:PORT]")]
     connect: Option<Elsewhere>,
     /// How long each answer may take
-    #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Prints JSON, one object a line for each server
     #[arg(long)]
@@ -60,7 +60,7 @@ What is looked at:
   capabilities   before and under TLS, and what is missed among them
 
 Nobody logs in, and no mail is sent: relaying is asked for as far as RCPT TO.
-A server is asked some seven times in a row, which its log will show.
+A server sees up to six connections, one after the other, and logs them.
 
 Exit code: 0 nothing is bad; 1 something is, or a server cannot be reached;
 2 wrong usage.

@@ -16,9 +16,6 @@ use rustls::RootCertStore;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// How long a server may take for each thing that is asked of it.
-pub(super) const PATIENCE: &str = "10s";
-
 /// Who is trusted: the CAs of a file, or the system's.
 ///
 /// # Errors

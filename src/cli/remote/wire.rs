@@ -361,8 +361,15 @@ fn smtp_capabilities(reply: &SmtpReply) -> Capabilities {
     let lines: Vec<String> =
         reply.lines().skip(1).take(MAX_LINES).map(|line| printable(line, MAX_LINE).trim().to_owned()).collect();
     let mut capabilities = Capabilities { lines, ..Capabilities::default() };
-    capabilities.mechanisms = mechanisms(capabilities.argument("AUTH").unwrap_or_default().split(' '));
+    let lists = lines_of(&capabilities, "AUTH ").chain(lines_of(&capabilities, "AUTH="));
+    capabilities.mechanisms = mechanisms(lists.flat_map(|list| list.split(' ')));
+    capabilities.mechanisms.dedup();
     capabilities
+}
+
+/// What follows this beginning on the lines that have it.
+fn lines_of<'a>(capabilities: &'a Capabilities, beginning: &'a str) -> impl Iterator<Item = &'a str> {
+    capabilities.lines.iter().filter(|line| begins(line, beginning)).filter_map(|line| line.get(beginning.len()..))
 }
 
 #[cfg(test)]

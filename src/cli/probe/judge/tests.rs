@@ -83,6 +83,53 @@ fn old_versions_are_bad_named_together_and_silence_is_no_refusal() {
     assert_eq!(grade(&judged("imaps://h", &seen), "tls13"), Grade::Warn);
 }
 
+fn presented(trusted: bool, findings: Vec<ChainFinding>) -> Seen {
+    let link = tls::Link {
+        subject: "mail.example.net".to_owned(),
+        issuer: "CN=Somebody".to_owned(),
+        not_before: SystemTime::UNIX_EPOCH,
+        not_after: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(40 * 24 * 3600),
+        key: "ECDSA P-256".to_owned(),
+        signature: "ECDSA with SHA-256".to_owned(),
+    };
+    let trust = if trusted { Ok(()) } else { Err("its certificate leads nowhere".to_owned()) };
+    let presented = Presented { names: Vec::new(), covers: true, trust, chain: vec![link], findings };
+    Seen { presented: Some(Ok(presented)), ..Seen::default() }
+}
+
+#[test]
+fn a_certificate_is_weighed_as_a_client_weighs_it() {
+    use Grade::{Bad, Ok, Warn};
+    let (file, subject, not_after) = (std::path::PathBuf::from("it"), "s".to_owned(), SystemTime::UNIX_EPOCH);
+    let [own, stranger, order, soon, over, alone] = [
+        ChainFinding::SelfSigned { file: file.clone(), subject: subject.clone() },
+        ChainFinding::Stranger { file: file.clone(), subject: subject.clone() },
+        ChainFinding::WrongOrder { file: file.clone() },
+        ChainFinding::ExpiresSoon { file: file.clone(), subject: subject.clone(), not_after },
+        ChainFinding::Expired { file: file.clone(), subject, not_after },
+        ChainFinding::Incomplete { file, issuer: "CN=Somebody".to_owned() },
+    ];
+    for (trusted, wrong, expected) in [
+        (true, vec![], &[(Ok, "certificate")][..]),
+        (false, vec![], &[(Bad, "unknown_issuer")]),
+        (true, vec![own.clone()], &[(Ok, "certificate")]),
+        (false, vec![own], &[(Bad, "self_signed")]),
+        (true, vec![alone.clone()], &[(Ok, "certificate")]),
+        (false, vec![alone], &[(Bad, "incomplete_chain")]),
+        (true, vec![stranger, soon.clone()], &[(Warn, "stranger_in_chain"), (Warn, "expires_soon")]),
+        (true, vec![order], &[(Warn, "wrong_order")]),
+        (false, vec![over, soon], &[(Bad, "expired"), (Bad, "unknown_issuer"), (Warn, "expires_soon")]),
+    ] {
+        let findings = judged("imaps://mail.example.net", &presented(trusted, wrong));
+        let seen: Vec<_> = findings.iter().map(|finding| (finding.grade, finding.code)).collect();
+        assert_eq!(seen, expected, "trusted: {trusted}");
+    }
+    let good = judged("imaps://mail.example.net", &presented(true, vec![]));
+    assert!(good[0].text.ends_with("good for 40 more days"), "{good:?}");
+    let none = Seen { presented: Some(Err(Vec::new())), ..Seen::default() };
+    assert_eq!(grade(&judged("imaps://h", &none), "no_certificate"), Bad);
+}
+
 #[test]
 fn what_is_missed_under_tls() {
     let whole = "SIZE 10,8BITMIME,PIPELINING,AUTH PLAIN";
@@ -130,6 +177,10 @@ fn the_worst_comes_first_and_counts() {
 #[test]
 fn a_fault_is_bad_and_says_what_to_do() {
     let tls = || Fault::Tls(std::io::ErrorKind::UnexpectedEof.into());
+    let no_tls = || {
+        let error = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        Fault::Tls(std::io::Error::other(error))
+    };
     for (fault, code, words) in [
         (Fault::Unreachable("cannot connect".to_owned()), "unreachable", "firewall"),
         (Fault::Timeout("take a connection"), "unreachable", "--timeout"),
@@ -139,6 +190,7 @@ fn a_fault_is_bad_and_says_what_to_do() {
         (Fault::NoStartTls("454 no".to_owned()), "starttls", "certificate or key"),
         (Fault::Unsolicited, "starttls", "in the clear"),
         (tls(), "tls", "TLS 1.2 or 1.3"),
+        (no_tls(), "tls", "STARTTLS"),
         (Fault::Closed, "broken_off", "closed"),
     ] {
         let findings = judged("imaps://h", &Seen { fault: Some(fault), ..Seen::default() });

@@ -70,6 +70,7 @@ async fn the_lists_are_understood() {
         (Protocol::Pop3, "+OK\r\nUSER\r\n.\r\n", 1, "", true),
         (Protocol::Pop3, "-ERR what?\r\n", 0, "", true),
         (Protocol::Smtp, "250-h\r\n250-SIZE 10\r\n250 AUTH CRAM-MD5 PLAIN\r\n", 2, "CRAM-MD5 PLAIN", false),
+        (Protocol::Smtp, "250-h\r\n250 AUTH=LOGIN\r\n", 1, "LOGIN", false),
         (Protocol::Smtp, "500 what?\r\n250 h\r\n", 0, "", false),
     ] {
         let (mut wire, _kept) = wire(protocol, script, false);
