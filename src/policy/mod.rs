@@ -18,7 +18,7 @@ use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use route::{Routes, Sni};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +73,8 @@ pub struct Listener {
     pub access: Access,
     /// Load balancers: what comes from them must begin with a PROXY header, and it is believed.
     pub proxy_protocol: AddressSet,
+    /// Programs that log in for others (webmail): what they say of the addresses of those is believed.
+    pub trusted_clients: AddressSet,
 }
 
 /// The servers behind.
@@ -299,8 +301,8 @@ impl Policy {
         all
     }
 
-    /// What the front half on this listener must know.
-    pub fn front_settings(&self, listener: &Listener, sni: Sni<'_>) -> FrontSettings {
+    /// What the front half on this listener must know. `client`: who has connected.
+    pub fn front_settings(&self, listener: &Listener, client: IpAddr, sni: Sni<'_>) -> FrontSettings {
         FrontSettings {
             hostname: self.hostname.clone(),
             service: listener.service,
@@ -310,6 +312,7 @@ impl Policy {
             user_first: self.routes.need_the_user(listener.service.protocol(), sni)
                 || listener.service == Service::Submission
                     && matches!(self.auth.submission, Checker::AuthHttp | Checker::File(_)),
+            believes_origin: listener.trusted_clients.contains(client),
             may_be_granted: self.auth.pop_before_smtp.is_some(),
             max_message: self.submission.max_size,
         }

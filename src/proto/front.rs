@@ -2,6 +2,7 @@
 
 use super::{Capabilities, Login, Mechanism, Mechanisms, Protocol, Refusal, Reply, Secret, Service, TlsRule};
 use bytes::BytesMut;
+use std::net::IpAddr;
 
 /// What a front half must know of the listener it stands on.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct FrontSettings {
     /// SMTP: an address may have the right to send without a login, so MAIL without one is reported ([`Step::Mail`]) where
     /// it would be refused.
     pub may_be_granted: bool,
+    /// The client logs in for others, and what it says of their addresses is believed ([`Front::origin`]).
+    pub believes_origin: bool,
     /// `submission.max_size` in octets, shown as SIZE (RFC 1870) unless the backend's bound is lower.
     pub max_message: u64,
 }
@@ -150,6 +153,11 @@ pub const MAX_ANSWERS: usize = 2 * 1024;
 /// [`Step::Respond`] is not asked again before [`answer`](Front::answer); what the client pipelined
 /// stays in `input`.
 pub trait Front: Send + Sync {
+    /// The address of whom the client says it speaks for, last said, where that is believed.
+    fn origin(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// Writes the greeting. `capabilities` are the backend's, live or remembered.
     fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut);
     /// Writes what a client hears instead of a greeting.

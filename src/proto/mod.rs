@@ -14,6 +14,7 @@ mod capabilities;
 mod front;
 pub mod imap;
 pub mod line;
+mod origin;
 pub mod pop3;
 pub mod proxy_header;
 mod refusal;
@@ -183,6 +184,7 @@ mod tests {
                 without_tls: Mechanisms::All,
                 user_first: false,
                 may_be_granted: false,
+                believes_origin: false,
                 max_message: 0,
             });
             let mut out = BytesMut::new();

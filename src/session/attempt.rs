@@ -64,6 +64,7 @@ struct Try {
 impl Engine<'_> {
     /// Brings a login to the backend and its verdict to the client.
     pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
+        self.adopt_origin();
         let mut attempt = Try::new(login);
         // The backend may take its time: what was answered before must not wait for it.
         if let Err(gone) = self.flush().await {

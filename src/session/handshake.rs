@@ -214,7 +214,7 @@ pub fn refuse(
 ) {
     if listener.tls != TlsRule::Implicit {
         let mut words = BytesMut::new();
-        proto::front(policy.front_settings(listener, Sni::Unknown)).turn_away(refusal, &mut words);
+        proto::front(policy.front_settings(listener, from.0.ip(), Sni::Unknown)).turn_away(refusal, &mut words);
         // An empty send buffer takes a line; a client that is gone already needs none.
         let _ = socket.try_write(&words);
     }

@@ -17,6 +17,7 @@ use crate::proto::{
 };
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -126,7 +127,7 @@ pub(super) fn greeting(session: &Session) -> Option<Greeting> {
 impl Greeting {
     /// Before it is known what is to be said.
     fn unsaid(session: &Session) -> Self {
-        let front = proto::front(session.policy.front_settings(&session.listener, session.sni()));
+        let front = proto::front(session.policy.front_settings(&session.listener, session.client.ip(), session.sni()));
         Self { front, shown: Arc::default(), words: BytesMut::new() }
     }
 }
@@ -241,6 +242,7 @@ impl Engine<'_> {
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity), true),
                 },
                 Step::Mail => {
+                    self.adopt_origin();
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
@@ -278,6 +280,15 @@ impl Engine<'_> {
             {
                 return self.gone(gone).await;
             }
+        }
+    }
+
+    /// From here on the session is that of whom a believed client speaks for; its own address is kept beside it.
+    pub(super) fn adopt_origin(&mut self) {
+        if let Some(origin) = self.front.origin() {
+            self.session.proxy.get_or_insert(self.session.client.ip());
+            // Whose port it is nobody said.
+            self.session.client = SocketAddr::new(origin, 0);
         }
     }
 
@@ -488,7 +499,10 @@ fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
     listener.tls != TlsRule::StartTls
         && backends.remembered(backend, protocol).apop.is_some()
         && backends.has_server_up(backend, protocol)
-        && session.policy.front_settings(listener, session.sni()).allows(&Mechanism::APOP, under_tls)
+        && session
+            .policy
+            .front_settings(listener, session.client.ip(), session.sni())
+            .allows(&Mechanism::APOP, under_tls)
 }
 
 /// What is known of the backend without its timestamp, which belongs to one connection.

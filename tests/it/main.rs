@@ -27,3 +27,4 @@ mod submission;
 mod talk;
 mod timing;
 mod transcript;
+mod trusted_clients;

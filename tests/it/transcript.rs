@@ -278,6 +278,7 @@ impl Transcript {
             without_tls: self.without_tls.clone(),
             user_first: false,
             may_be_granted: false,
+            believes_origin: false,
             max_message: 50 * 1024 * 1024,
         }
     }

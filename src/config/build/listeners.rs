@@ -91,10 +91,12 @@ impl Maker<'_> {
             allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
             deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
         };
-        let proxy_protocol = load_balancers(&section.proxy_protocol, &spot.key("proxy_protocol"), report);
+        let proxy_protocol =
+            believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
+        let trusted_clients = believed(&section.trusted_clients, "the webmail's", &spot.key("trusted_clients"), report);
         let listener = service.zip(backend).map(|(service, backend)| {
             let (name, addresses) = (name.to_owned(), addresses.clone());
-            Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol })
+            Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol, trusted_clients })
         });
         Built { spot: spot.clone(), addresses, listener }
     }
@@ -152,12 +154,14 @@ impl Maker<'_> {
     }
 }
 
-/// Whose PROXY header is believed.
-fn load_balancers(entries: &[ListEntry], spot: &Spot, report: &mut Report) -> AddressSet {
+/// Whose word on a client's address is believed.
+fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
     let networks = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
         ListEntry::Network(network) => {
             if network.prefix_len() == 0 {
-                let message = "whoever connects may call any address theirs, and have another banned: write the load balancers' addresses";
+                let message = format!(
+                    "whoever connects may call any address theirs, and have another banned: write {whose} addresses"
+                );
                 report.warning(&spot.item(index), message);
             }
             Some(*network)

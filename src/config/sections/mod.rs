@@ -74,7 +74,8 @@ pub(crate) struct Listener {
     /// Networks of load balancers: what comes from there must begin with a PROXY header (v1 or v2), and the client's address
     /// in it is believed. Others are ordinary clients.
     pub(crate) proxy_protocol: Vec<ListEntry>,
-    /// Webmail hosts that are believed about the end user's address. Not in this version.
+    /// Programs that log in for others (webmail): what they say of the end user's address, by IMAP's ID (x-originating-ip) or
+    /// SMTP's XCLIENT, is believed for limits and events, and never passed on as they gave it.
     pub(crate) trusted_clients: Vec<ListEntry>,
     /// Whether clients are asked for certificates. Not in this version.
     pub(crate) client_certificate: ClientCertificate,

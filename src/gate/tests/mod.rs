@@ -162,6 +162,7 @@ fn policy() -> Policy {
             deny: Some(AccessList::new(parse_network("198.18.0.0/15").into_iter().collect(), Vec::new())),
         },
         proxy_protocol: AddressSet::default(),
+        trusted_clients: AddressSet::default(),
     };
     Policy {
         hostname: "mail.example.net".into(),

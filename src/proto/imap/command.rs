@@ -176,6 +176,11 @@ impl Command {
         self.text[self.head.length..].iter().all(|&b| b == b' ')
     }
 
+    /// What stands behind the verb, as it came.
+    pub(super) fn behind_verb(&self) -> &[u8] {
+        &self.text[self.head.length..]
+    }
+
     /// The arguments: atoms, quoted strings, literals, with one or more spaces before each. `None` if they are
     /// anything else.
     ///

@@ -7,6 +7,7 @@ use super::words::{
     worded,
 };
 use crate::proto::line::{Line, LineReader, MAX_SASL, check};
+use crate::proto::origin;
 use crate::proto::sasl::{Exchange, Outcome, encode};
 use crate::proto::stranger::{First, first_bytes};
 use crate::proto::{
@@ -14,6 +15,7 @@ use crate::proto::{
     Violation,
 };
 use bytes::{BufMut, BytesMut};
+use std::net::IpAddr;
 use zeroize::Zeroize;
 
 /// Lines past their bound before the connection is closed.
@@ -35,6 +37,7 @@ pub struct ImapFront {
     state: State,
     errors: u32,
     too_long: u32,
+    origin: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -61,11 +64,16 @@ impl ImapFront {
             state: State::Command,
             errors: 0,
             too_long: 0,
+            origin: None,
         }
     }
 }
 
 impl Front for ImapFront {
+    fn origin(&self) -> Option<IpAddr> {
+        self.origin
+    }
+
     fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
         self.capabilities = capabilities.clone();
         out.put_slice(b"* OK [");
@@ -175,7 +183,10 @@ impl ImapFront {
             Verb::Noop if command.is_bare() => tagged(out, tag, "OK Done."),
             Verb::Id => {
                 // Whatever it says of itself changes nothing (RFC 2971 section 1) and goes nowhere: a backend may
-                // take x-originating-ip from us alone.
+                // take x-originating-ip from us alone. A webmail that is believed says whom it speaks for.
+                if self.settings.believes_origin {
+                    self.origin = origin::of_imap_id(command.behind_verb());
+                }
                 untagged(out, "ID NIL");
                 tagged(out, tag, "OK Done.");
             }

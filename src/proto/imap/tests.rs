@@ -22,6 +22,7 @@ fn settings(tls: TlsRule) -> FrontSettings {
         without_tls: Mechanisms::All,
         user_first: false,
         may_be_granted: false,
+        believes_origin: false,
         max_message: 0,
     }
 }

@@ -61,6 +61,7 @@ pub fn settings(service: Service, [tls, ways, ..]: [u8; 4]) -> FrontSettings {
         without_tls: if ways & 8 == 8 { challenges() } else { Mechanisms::All },
         user_first: ways & 6 == 4,
         may_be_granted: ways & 6 == 2,
+        believes_origin: ways & 16 == 16,
         max_message: 1000,
     }
 }

@@ -8,12 +8,14 @@ use super::capability::shown_extensions;
 use super::command::{Flaw, Mail, Verb, client_name};
 use super::words;
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, MAX_SASL, check};
+use crate::proto::origin;
 use crate::proto::sasl::Exchange;
 use crate::proto::{
     Answer, Capabilities, Front, FrontSettings, MAX_ANSWERS, MAX_ERRORS, Mechanism, Refusal, Service, Step, TlsRule,
     Violation,
 };
 use bytes::BytesMut;
+use std::net::IpAddr;
 use zeroize::Zeroize as _;
 
 /// Lines past the bound that are answered; the next one ends the connection.
@@ -36,6 +38,7 @@ pub struct SmtpFront {
     errors: u32,
     long_lines: u32,
     hellos: u32,
+    origin: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -67,11 +70,16 @@ impl SmtpFront {
             errors: 0,
             long_lines: 0,
             hellos: 0,
+            origin: None,
         }
     }
 }
 
 impl Front for SmtpFront {
+    fn origin(&self) -> Option<IpAddr> {
+        self.origin
+    }
+
     fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
         self.capabilities = capabilities.clone();
         words::line(&format!("220 {} ESMTP", self.settings.hostname), out);
@@ -206,6 +214,9 @@ impl SmtpFront {
             Verb::Mail if self.settings.service == Service::Smtp || self.settings.may_be_granted => {
                 return self.mail(line, input, out).map(Some);
             }
+            Verb::NotForYou if self.settings.believes_origin && is_xclient(&line) => {
+                return self.xclient(argument, out).map(Some);
+            }
             verb => return self.complain(self.refusal_of(verb), out).map(Some),
         };
         words::line(text, out);
@@ -236,6 +247,9 @@ impl SmtpFront {
             if self.settings.tls.offers_upgrade() && !self.tls_active {
                 extensions.push("STARTTLS".to_owned());
             }
+            if self.settings.believes_origin {
+                extensions.push("XCLIENT ADDR".to_owned());
+            }
             let mechanisms = self.capabilities.shown(&self.settings, self.tls_active);
             if !mechanisms.is_empty() {
                 let names: Vec<&str> = mechanisms.iter().map(Mechanism::as_str).collect();
@@ -244,6 +258,19 @@ impl SmtpFront {
         }
         words::extensions(&self.settings.hostname, &extensions, out);
         Ok(Step::More)
+    }
+
+    /// A webmail says whom it speaks for. As Postfix has it, the session begins anew with a greeting.
+    fn xclient(&mut self, attributes: &[u8], out: &mut BytesMut) -> Result<Step, Violation> {
+        match origin::of_xclient(attributes) {
+            Ok(origin) => {
+                self.origin = origin;
+                self.helo = None;
+                words::line(&format!("220 {} ESMTP", self.settings.hostname), out);
+                Ok(Step::More)
+            }
+            Err(()) => self.complain(words::BAD_ARGUMENT, out),
+        }
     }
 
     fn starttls(&mut self, argument: &[u8], input: &BytesMut, out: &mut BytesMut) -> Result<Step, Violation> {
@@ -322,6 +349,10 @@ impl SmtpFront {
     }
 }
 
+fn is_xclient(line: &[u8]) -> bool {
+    line.get(..7).is_some_and(|verb| verb.eq_ignore_ascii_case(b"XCLIENT"))
+}
+
 /// Whether the first bytes could be a TLS record: one that is, is an error, and a single byte cannot tell yet.
 fn begins_like_tls(input: &[u8]) -> Result<bool, Violation> {
     match input {
@@ -346,6 +377,7 @@ mod tests {
             without_tls: Mechanisms::All,
             user_first: false,
             may_be_granted: false,
+            believes_origin: false,
             max_message: 1000,
         }
     }
