@@ -453,11 +453,9 @@ fn look_at(section: &Section, notes: &mut Notes) {
             }
             "ident" => left("ident is asked of nobody: write networks under allow"),
             "execargs" | "pty" => left("no program is started"),
-            "protocolhost" | "protocolusername" | "protocolauthentication" | "protocoldomain" | "protocolheader" => {
-                left("only mail is negotiated");
-            }
-            "protocolpassword" => {
-                notes.left(&option.place, &option.name, "only mail is negotiated (the password is not shown here)");
+            "protocolhost" | "protocolauthentication" | "protocoldomain" => left("only mail is negotiated"),
+            "protocolusername" | "protocolpassword" | "protocolheader" => {
+                notes.left(&option.place, &option.name, "only mail is negotiated (the value is not shown here)");
             }
             name if IDLE.contains(&name) => notes.idle(&option.place, name),
             name => notes.unknown(&option.place, name),
