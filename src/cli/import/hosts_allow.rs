@@ -292,3 +292,52 @@ fn fields(line: &str) -> Vec<String> {
 fn words(field: &str) -> Vec<String> {
     field.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Whether POP3 lets this address in, by the lists written out of a hosts.allow without a hosts.deny.
+    fn lets_in(lists: Option<&Lists>, address: std::net::IpAddr) -> bool {
+        let holds = |list: &[String]| list.iter().any(|text| parse_network(text).expect("ours").contains(&address));
+        lists.is_some_and(|lists| !holds(&lists.deny) && (lists.allow.is_empty() || holds(&lists.allow)))
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let network = prop_oneof![
+            (0u8..4, 0u8..8).prop_map(|(c, d)| format!("10.0.{c}.{d}")),
+            (0u8..4).prop_map(|c| format!("10.0.{c}.")),
+            (0u8..4).prop_map(|c| format!("10.0.{c}.0/255.255.254.0")),
+            Just("10.".to_owned()),
+            Just("ALL".to_owned()),
+        ];
+        let networks = proptest::collection::vec(network, 1..3).prop_map(|networks| networks.join(" "));
+        let clients = proptest::collection::vec(networks, 1..4).prop_map(|groups| groups.join(" EXCEPT "));
+        let daemon = proptest::sample::select(vec!["ipop3d", "ALL", "ALL EXCEPT ipop3d", "imapd", "ALL EXCEPT imapd"]);
+        let option = proptest::sample::select(vec!["", " : allow", " : deny"]);
+        (daemon, clients, option).prop_map(|(daemon, clients, option)| format!("{daemon}: {clients}{option}\n"))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_out_lets_in_whom_the_file_would(text in proptest::collection::vec(line(), 0..6)) {
+            let text = text.concat();
+            let daemons = DAEMONS[1].1;
+            let (stdin, mut notes) = (Path::new("-"), Notes::default());
+            let lines = parse(&text, stdin, true, &mut notes);
+            let ours: Vec<&Line> = lines.iter().filter(|line| line.is_for(daemons)).collect();
+            let lists = lists(Service::Pop3, daemons, &ours, &text, stdin, false, &mut notes);
+            let names: Vec<String> = daemons.iter().map(|name| (*name).to_owned()).collect();
+            let file = parse_list(&text, &names, Purpose::Allow).expect("a good list");
+            for (c, d) in (0..5).flat_map(|c| (0..9).map(move |d| (c, d))) {
+                let address = std::net::IpAddr::from([10, 0, c, d]);
+                prop_assert_eq!(lets_in(lists.as_ref(), address), file.contains(address), "{} in {}", address, text);
+            }
+            for address in ["192.0.2.1", "2001:db8::1"] {
+                let address = address.parse().expect("an address");
+                prop_assert_eq!(lets_in(lists.as_ref(), address), file.contains(address), "{} in {}", address, text);
+            }
+        }
+    }
+}
