@@ -200,21 +200,24 @@ fn verdict(options: &[String], in_allow: bool, place: &Place, line: &str, notes:
     allows
 }
 
-/// The rules of a client list. `a EXCEPT b EXCEPT c` is `a EXCEPT (b EXCEPT c)`: the exceptions decide first, for nobody. What
-/// they are about is for the lines below to say, so they cut the networks before them.
+/// The rules of a client list. `a EXCEPT b EXCEPT c` is `a EXCEPT (b EXCEPT c)`, and whom an exception names is for the lines
+/// below to decide about.
+///
+/// What needs a look-up is left out so that nobody gets in by that: of a line that lets in, the name, or the whole line where the
+/// name is an exception; of a line that keeps out, the exception.
 fn rules(words: &[String], allows: bool, place: &Place, line: &str, notes: &mut Notes) -> Vec<Rule> {
+    let groups: Vec<&[String]> = words.split(|word| word.eq_ignore_ascii_case("EXCEPT")).collect();
     let mut kept: Vec<Option<IpNet>> = Vec::new();
-    for group in words.split(|word| word.eq_ignore_ascii_case("EXCEPT")).rev() {
+    for (depth, group) in groups.iter().enumerate().rev() {
         let mut here: Vec<Option<IpNet>> = Vec::new();
-        for word in group {
+        for word in *group {
             if word.eq_ignore_ascii_case("ALL") {
                 here.push(None);
             } else if let Some(network) = network(word) {
                 here.push(Some(network));
             } else {
                 notes.left(place, line, needs_a_lookup(word));
-                // A name that kept out cannot be dropped from an exception without letting in: the whole line goes.
-                if words.iter().any(|word| word.eq_ignore_ascii_case("EXCEPT")) {
+                if allows && depth % 2 == 1 {
                     return Vec::new();
                 }
             }
@@ -317,6 +320,20 @@ mod tests {
         let daemon = proptest::sample::select(vec!["ipop3d", "ALL", "ALL EXCEPT ipop3d", "imapd", "ALL EXCEPT imapd"]);
         let option = proptest::sample::select(vec!["", " : allow", " : deny"]);
         (daemon, clients, option).prop_map(|(daemon, clients, option)| format!("{daemon}: {clients}{option}\n"))
+    }
+
+    #[test]
+    fn nobody_gets_in_by_a_name_that_is_not_looked_up() {
+        let rules = |text: &str, allows| {
+            let words = words(text);
+            rules(&words, allows, &Place::new(&"f".into(), 1), text, &mut Notes::default())
+        };
+        let everybody = |allows| vec![Rule { allows, network: None }];
+        assert_eq!(rules("ALL EXCEPT .spam.example", true), []);
+        assert_eq!(rules("ALL EXCEPT .isp.example", false), everybody(false));
+        assert_eq!(rules("ALL .isp.example", true), everybody(true));
+        let office = network("10.").expect("a network");
+        assert_eq!(rules("10. .isp.example", true), [Rule { allows: true, network: Some(office) }]);
     }
 
     proptest! {
