@@ -200,21 +200,24 @@ fn verdict(options: &[String], in_allow: bool, place: &Place, line: &str, notes:
     allows
 }
 
-/// The rules of a client list. `a EXCEPT b EXCEPT c` is `a EXCEPT (b EXCEPT c)`: the exceptions decide first, for nobody. What
-/// they are about is for the lines below to say, so they cut the networks before them.
+/// The rules of a client list. `a EXCEPT b EXCEPT c` is `a EXCEPT (b EXCEPT c)`, and whom an exception names is for the lines
+/// below to decide about.
+///
+/// What needs a look-up is left out so that nobody gets in by that: of a line that lets in, the name, or the whole line where the
+/// name is an exception; of a line that keeps out, the exception.
 fn rules(words: &[String], allows: bool, place: &Place, line: &str, notes: &mut Notes) -> Vec<Rule> {
+    let groups: Vec<&[String]> = words.split(|word| word.eq_ignore_ascii_case("EXCEPT")).collect();
     let mut kept: Vec<Option<IpNet>> = Vec::new();
-    for group in words.split(|word| word.eq_ignore_ascii_case("EXCEPT")).rev() {
+    for (depth, group) in groups.iter().enumerate().rev() {
         let mut here: Vec<Option<IpNet>> = Vec::new();
-        for word in group {
+        for word in *group {
             if word.eq_ignore_ascii_case("ALL") {
                 here.push(None);
             } else if let Some(network) = network(word) {
                 here.push(Some(network));
             } else {
                 notes.left(place, line, needs_a_lookup(word));
-                // A name that kept out cannot be dropped from an exception without letting in: the whole line goes.
-                if words.iter().any(|word| word.eq_ignore_ascii_case("EXCEPT")) {
+                if allows && depth % 2 == 1 {
                     return Vec::new();
                 }
             }
@@ -291,4 +294,67 @@ fn fields(line: &str) -> Vec<String> {
 
 fn words(field: &str) -> Vec<String> {
     field.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Whether POP3 lets this address in, by the lists written out of a hosts.allow without a hosts.deny.
+    fn lets_in(lists: Option<&Lists>, address: std::net::IpAddr) -> bool {
+        let holds = |list: &[String]| list.iter().any(|text| parse_network(text).expect("ours").contains(&address));
+        lists.is_some_and(|lists| !holds(&lists.deny) && (lists.allow.is_empty() || holds(&lists.allow)))
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let network = prop_oneof![
+            (0u8..4, 0u8..8).prop_map(|(c, d)| format!("10.0.{c}.{d}")),
+            (0u8..4).prop_map(|c| format!("10.0.{c}.")),
+            (0u8..4).prop_map(|c| format!("10.0.{c}.0/255.255.254.0")),
+            Just("10.".to_owned()),
+            Just("ALL".to_owned()),
+        ];
+        let networks = proptest::collection::vec(network, 1..3).prop_map(|networks| networks.join(" "));
+        let clients = proptest::collection::vec(networks, 1..4).prop_map(|groups| groups.join(" EXCEPT "));
+        let daemon = proptest::sample::select(vec!["ipop3d", "ALL", "ALL EXCEPT ipop3d", "imapd", "ALL EXCEPT imapd"]);
+        let option = proptest::sample::select(vec!["", " : allow", " : deny"]);
+        (daemon, clients, option).prop_map(|(daemon, clients, option)| format!("{daemon}: {clients}{option}\n"))
+    }
+
+    #[test]
+    fn nobody_gets_in_by_a_name_that_is_not_looked_up() {
+        let rules = |text: &str, allows| {
+            let words = words(text);
+            rules(&words, allows, &Place::new(&"f".into(), 1), text, &mut Notes::default())
+        };
+        let everybody = |allows| vec![Rule { allows, network: None }];
+        assert_eq!(rules("ALL EXCEPT .spam.example", true), []);
+        assert_eq!(rules("ALL EXCEPT .isp.example", false), everybody(false));
+        assert_eq!(rules("ALL .isp.example", true), everybody(true));
+        let office = network("10.").expect("a network");
+        assert_eq!(rules("10. .isp.example", true), [Rule { allows: true, network: Some(office) }]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_out_lets_in_whom_the_file_would(text in proptest::collection::vec(line(), 0..6)) {
+            let text = text.concat();
+            let daemons = DAEMONS[1].1;
+            let (stdin, mut notes) = (Path::new("-"), Notes::default());
+            let lines = parse(&text, stdin, true, &mut notes);
+            let ours: Vec<&Line> = lines.iter().filter(|line| line.is_for(daemons)).collect();
+            let lists = lists(Service::Pop3, daemons, &ours, &text, stdin, false, &mut notes);
+            let names: Vec<String> = daemons.iter().map(|name| (*name).to_owned()).collect();
+            let file = parse_list(&text, &names, Purpose::Allow).expect("a good list");
+            for (c, d) in (0..5).flat_map(|c| (0..9).map(move |d| (c, d))) {
+                let address = std::net::IpAddr::from([10, 0, c, d]);
+                prop_assert_eq!(lets_in(lists.as_ref(), address), file.contains(address), "{} in {}", address, text);
+            }
+            for address in ["192.0.2.1", "2001:db8::1"] {
+                let address = address.parse().expect("an address");
+                prop_assert_eq!(lets_in(lists.as_ref(), address), file.contains(address), "{} in {}", address, text);
+            }
+        }
+    }
 }

@@ -102,3 +102,6 @@ fn read(kind: Kind, file: &Path, reading: &mut Reading, notes: &mut Notes) -> Re
         Kind::HostsAllow => hosts_allow::read(file, reading, notes),
     }
 }
+
+#[cfg(test)]
+mod tests;

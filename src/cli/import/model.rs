@@ -320,6 +320,17 @@ impl Imported {
         }
     }
 
+    /// Takes up a route by server name. It holds on every listener, whatever its protocol.
+    pub(super) fn route_by_name(&mut self, name: &str, backend: BackendId, place: &Place, notes: &mut Notes) {
+        let route = Route { on: On::Sni(name.to_owned()), backend: Some(backend), login: None };
+        if self.routes.iter().any(|known| known.on == route.on && *known != route) {
+            let advice = "has a route already, to other servers, and a route holds on all listeners: write the servers of all protocols under one backend";
+            notes.left(place, name, advice);
+            return;
+        }
+        self.route(route);
+    }
+
     /// Takes up a deadline; of two the longer one, for ours holds everywhere.
     pub(super) fn timeout(&mut self, key: &'static str, span: Duration, place: &Place, notes: &mut Notes) {
         if span.is_zero() {

@@ -2,7 +2,7 @@
 //!
 //! A service with `client = yes` is the other way round (a plain local port towards TLS elsewhere) and is `gatepost connect`'s.
 
-use super::model::{Backend, BackendOptions, Imported, Listener, On, Route, Server, Service, TlsRule};
+use super::model::{Backend, BackendOptions, Imported, Listener, Server, Service, TlsRule};
 use super::notes::{self, Notes, Place};
 use super::reading::{self, DEEPEST, Reading};
 use super::{ImportError, ports};
@@ -36,6 +36,7 @@ const IDLE: &[&str] = &[
     "sessionresume",
     "reset",
     "renegotiation",
+    "timeoutbusy",
     "timeoutclose",
     "ticketkeysecret",
     "ticketmacsecret",
@@ -296,7 +297,8 @@ impl Reader<'_> {
         let options = self.options(&connect);
         let backend = Backend { name: self.section.name.clone(), ..Backend::of(service, connect, options) };
         let backend = self.imported.backend(backend);
-        self.imported.route(Route { on: On::Sni(pattern.to_owned()), backend: Some(backend), login: None });
+        let Some(place) = self.one("sni").map(|option| option.place.clone()) else { return };
+        self.imported.route_by_name(pattern, backend, &place, self.notes);
         self.tls();
     }
 
@@ -387,9 +389,7 @@ impl Reader<'_> {
     }
 
     fn timeouts(&mut self, service: Service) {
-        for (name, key) in
-            [("timeoutidle", service.idle_key()), ("timeoutconnect", "connect"), ("timeoutbusy", "backend_greeting")]
-        {
+        for (name, key) in [("timeoutidle", service.idle_key()), ("timeoutconnect", "connect")] {
             let Some(option) = self.section.one(name).or_else(|| self.globals.one(name)) else { continue };
             match option.value.parse::<u32>() {
                 Ok(seconds) => {
@@ -422,7 +422,6 @@ fn look_at(section: &Section, notes: &mut Notes) {
         "sni",
         "timeoutidle",
         "timeoutconnect",
-        "timeoutbusy",
         "sslversion",
         "sslversionmin",
         "failover",
@@ -453,11 +452,9 @@ fn look_at(section: &Section, notes: &mut Notes) {
             }
             "ident" => left("ident is asked of nobody: write networks under allow"),
             "execargs" | "pty" => left("no program is started"),
-            "protocolhost" | "protocolusername" | "protocolauthentication" | "protocoldomain" | "protocolheader" => {
-                left("only mail is negotiated");
-            }
-            "protocolpassword" => {
-                notes.left(&option.place, &option.name, "only mail is negotiated (the password is not shown here)");
+            "protocolhost" | "protocolauthentication" | "protocoldomain" => left("only mail is negotiated"),
+            "protocolusername" | "protocolpassword" | "protocolheader" => {
+                notes.left(&option.place, &option.name, "only mail is negotiated (the value is not shown here)");
             }
             name if IDLE.contains(&name) => notes.idle(&option.place, name),
             name => notes.unknown(&option.place, name),

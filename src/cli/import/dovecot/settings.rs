@@ -5,6 +5,7 @@ use super::super::notes::{Notes, Place};
 use super::super::ports;
 use super::super::reading;
 use super::syntax::{Node, blocks, list, setting};
+use crate::proto::Mechanism;
 
 /// Read elsewhere, or here.
 const CARRIED: &[&str] = &[
@@ -247,13 +248,15 @@ fn mechanisms(nodes: &[Node], imported: &mut Imported, notes: &mut Notes) {
             // With `plain` Dovecot takes IMAP's LOGIN and POP3's USER and PASS, too.
             "plain" => &["PLAIN", "LOGIN", "USER"],
             "login" => &["LOGIN"],
-            "external" | "anonymous" => {
-                notes.left(place, &format!("auth_mechanisms: {word}"), "cannot cross a gateway");
-                &[]
-            }
-            _ => {
-                if !word.starts_with('$') {
-                    imported.mechanisms.insert(word.to_ascii_uppercase());
+            // Its own list, of which nothing was said before.
+            word if word.starts_with('$') => &[],
+            word => {
+                match Mechanism::parse(word.as_bytes()) {
+                    Some(mechanism) if !mechanism.is_forbidden() => {
+                        imported.mechanisms.insert(mechanism.to_string());
+                    }
+                    Some(_) => notes.left(place, &format!("auth_mechanisms: {word}"), "cannot cross a gateway"),
+                    None => notes.left(place, &format!("auth_mechanisms: {word}"), "is not a mechanism's name"),
                 }
                 &[]
             }

@@ -4,7 +4,7 @@
 //! ends at the gateway, so a server behind that had it is spoken to by TLS.
 
 use super::super::access::{self, Rule};
-use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, On, Route, Server, TlsRule};
+use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, Server, TlsRule};
 use super::super::ports;
 use super::super::reading;
 use super::shared::{self, Listen, Scopes};
@@ -66,6 +66,18 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
         name: target.name.clone(),
         ..Backend::of(service, target.upstream.servers.clone(), options.clone())
     });
+    let names: Vec<String> = scopes.one("server_name").map(|names| names.arguments.clone()).unwrap_or_default();
+    // A second server on the same port is another one's by the name that clients ask for (nginx 1.25.5 and later).
+    if !names.is_empty() && context.imported.listeners.iter().any(|known| known.addresses.contains(&listen.address)) {
+        for name in names {
+            context.imported.route_by_name(&name, backend, &listen.directive.place, context.notes);
+        }
+        shared::tls(scopes, context);
+        return;
+    }
+    if context.imported.hostname.is_none() {
+        context.imported.hostname = names.iter().find_map(|name| ports::host_name(name));
+    }
     let mut listener = Listener::new(&listen.directive.place, listen.address, service, tls, backend);
     listener.looks = looks;
     if listen.ssl || tls != TlsRule::Off {
@@ -80,7 +92,7 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
         let backend =
             Backend { name: other.name.clone(), ..Backend::of(service, other.servers.clone(), options.clone()) };
         let backend: BackendId = context.imported.backend(backend);
-        context.imported.route(Route { on: On::Sni(name.clone()), backend: Some(backend), login: None });
+        context.imported.route_by_name(name, backend, &pass.place, context.notes);
     }
     for (place, what, advice) in target.left {
         context.notes.left(place, &what, advice);
