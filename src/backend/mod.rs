@@ -4,24 +4,30 @@
 //! What is learned on the way (capabilities, up or down) stays with the [`Server`] and is what the next
 //! client is greeted with, so that nobody is dialled for a stranger's sake.
 
+mod balance;
 mod connect;
 mod dialogue;
 mod health;
 mod resolve;
+mod server;
+mod source;
+mod stream;
 
 pub use dialogue::{Dialogue, Lost};
+pub use server::Server;
+pub use stream::BackendStream;
 
-use crate::observe::metrics::{BackendMetrics, Metrics};
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::{Backend, Policy, ServerName, Timeouts};
+use crate::policy::{Backend, Balance, Policy, ServerName, Timeouts};
 use crate::proto::{BackSettings, Capabilities, Protocol, Service};
-use arc_swap::ArcSwapOption;
 use connect::{Unconnected, connect};
 use dialogue::Unready;
 use resolve::Resolver;
+use server::{DOWN, UP};
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -34,74 +40,49 @@ pub struct Backends {
     resolver: Resolver,
     observe: Arc<Observe>,
     started: Instant,
+    /// How often a server was chosen.
+    choices: AtomicU64,
+    /// How often an address of ours was.
+    dials: AtomicUsize,
 }
 
 /// A silent connection is asked after five minutes, and given up after about ten.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
 
-/// One server of a backend for one protocol.
-#[derive(Debug)]
-pub struct Server {
-    /// The backend's name: a metric label.
-    pub backend: String,
-    /// What it speaks.
+/// What a session asks of a backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What is to be spoken.
     pub protocol: Protocol,
-    /// Where it is.
-    pub name: ServerName,
-    learned: ArcSwapOption<Capabilities>,
-    state: AtomicU8,
-    metrics: BackendMetrics,
-    /// Milliseconds after the start of the last good dialogue; zero for never.
-    last_good: AtomicU64,
+    /// What the back half must know of the session.
+    pub settings: &'a BackSettings,
+    /// The policy's deadlines.
+    pub timeouts: &'a Timeouts,
+    /// For whose sake; none for a health check.
+    pub caller: Option<Caller<'a>>,
 }
 
-const UNKNOWN: u8 = 0;
-const UP: u8 = 1;
-const DOWN: u8 = 2;
-
-impl Server {
-    fn new(backend: &Backend, protocol: Protocol, name: &ServerName, metrics: &Metrics) -> Arc<Self> {
-        Arc::new(Self {
-            backend: backend.name.clone(),
-            protocol,
-            name: name.clone(),
-            learned: ArcSwapOption::empty(),
-            state: AtomicU8::new(UNKNOWN),
-            metrics: metrics.backend(&backend.name, protocol),
-            last_good: AtomicU64::new(0),
-        })
-    }
-
-    fn is(&self, protocol: Protocol, name: &ServerName) -> bool {
-        self.protocol == protocol && self.name == *name
-    }
-
-    /// Whether the last that was heard of it was good. A server nobody has asked yet is not up.
-    pub fn is_up(&self) -> bool {
-        self.answers() == Some(true)
-    }
-
-    /// Whether it answered when it was last asked; `None` until it was.
-    pub fn answers(&self) -> Option<bool> {
-        match self.state.load(Ordering::Relaxed) {
-            UP => Some(true),
-            DOWN => Some(false),
-            _ => None,
-        }
-    }
-
-    /// What it last said it can do.
-    pub fn learned(&self) -> Option<Arc<Capabilities>> {
-        self.learned.load_full()
-    }
+/// Whose session it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The user as limits know one, where that is known yet.
+    pub user: Option<&'a [u8]>,
 }
 
 impl Backends {
     /// Knows the policy's servers; nothing is dialled yet.
     pub fn new(policy: &Policy, observe: Arc<Observe>) -> Self {
-        let backends =
-            Self { servers: RwLock::default(), resolver: Resolver::default(), observe, started: Instant::now() };
+        let backends = Self {
+            servers: RwLock::default(),
+            resolver: Resolver::default(),
+            observe,
+            started: Instant::now(),
+            choices: AtomicU64::new(0),
+            dials: AtomicUsize::new(0),
+        };
         backends.reload(policy);
         backends
     }
@@ -155,28 +136,40 @@ impl Backends {
         backend.servers.keys().all(|protocol| self.has_server_up(backend, *protocol))
     }
 
-    /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in
-    /// order, those known to be down last; the first that greets is taken.
+    /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in the order of its
+    /// `balance`, those known to be down last; the first that has room for a session and greets is taken.
     ///
     /// # Errors
     /// What the last server did, when none of them would.
-    pub async fn open(
-        &self,
-        backend: &Backend,
-        protocol: Protocol,
-        settings: &BackSettings,
-        timeouts: &Timeouts,
-    ) -> Result<Dialogue, Lost> {
-        let mut servers = self.servers(backend, protocol);
-        servers.sort_by_key(|server| server.state.load(Ordering::Relaxed) == DOWN);
+    pub async fn open(&self, backend: &Backend, wanted: &Wanted<'_>) -> Result<Dialogue, Lost> {
         let mut last = Lost::Unreachable("the backend has no server for this protocol".to_owned());
-        for server in servers {
-            match self.open_server(&server, settings, timeouts).await {
-                Ok(dialogue) => return Ok(dialogue),
+        for server in self.in_order(backend, wanted) {
+            server.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
+            let Some(place) = server.enter(backend.max_sessions) else {
+                last = Lost::Full(server.name.clone(), backend.max_sessions.unwrap_or_default());
+                continue;
+            };
+            match self.open_server(backend, &server, wanted).await {
+                Ok(dialogue) => return Ok(dialogue.in_place(place)),
                 Err(lost) => last = lost,
             }
         }
         Err(last)
+    }
+
+    /// Whether a dialogue that is open already is with the server that the session would go to now. It is, unless the same
+    /// user is always to go to the same server.
+    pub fn suits(&self, backend: &Backend, wanted: &Wanted<'_>, dialogue: &Dialogue) -> bool {
+        backend.balance != Balance::User
+            || self.in_order(backend, wanted).first().is_some_and(|first| Arc::ptr_eq(first, &dialogue.server))
+    }
+
+    fn in_order(&self, backend: &Backend, wanted: &Wanted<'_>) -> Vec<Arc<Server>> {
+        let mut servers = self.servers(backend, wanted.protocol);
+        let address = wanted.caller.map(|caller| caller.client.ip().to_string()).unwrap_or_default();
+        let user = wanted.caller.and_then(|caller| caller.user);
+        balance::arrange(&mut servers, backend.balance, user.unwrap_or(address.as_bytes()));
+        servers
     }
 
     /// Dials one server, and remembers how it went. Behind the greeting the server may judge the name in our EHLO; where
@@ -186,14 +179,16 @@ impl Backends {
     /// [`Lost`]: it cannot be reached, does not answer in time, or does not speak the protocol.
     pub async fn open_server(
         &self,
+        backend: &Backend,
         server: &Arc<Server>,
-        settings: &BackSettings,
-        timeouts: &Timeouts,
+        wanted: &Wanted<'_>,
     ) -> Result<Dialogue, Lost> {
         let started = Instant::now();
+        let (settings, timeouts) = (wanted.settings, wanted.timeouts);
         let opened = async {
-            let stream = self.connect(&server.name, timeouts.connect).await.map_err(Unready::silent)?;
+            let stream = self.connect(&server.name, backend, timeouts.connect).await.map_err(Unready::silent)?;
             server.metrics.connected(started.elapsed());
+            let stream = BackendStream::plain(stream);
             Dialogue::begin(stream, Arc::clone(server), settings.clone(), timeouts.backend_greeting).await
         };
         match opened.await {
@@ -271,7 +266,7 @@ impl Backends {
     }
 
     /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
-    async fn connect(&self, name: &ServerName, timeout: Duration) -> Result<TcpStream, Lost> {
+    async fn connect(&self, name: &ServerName, backend: &Backend, timeout: Duration) -> Result<TcpStream, Lost> {
         let deadline = Instant::now() + timeout;
         let too_late = || {
             let time = humantime::format_duration(timeout);
@@ -281,7 +276,9 @@ impl Backends {
             .await
             .map_err(|_| too_late())?
             .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
-        let stream = connect(&addresses, deadline, TcpStream::connect).await.map_err(|why| match why {
+        let turn = self.dials.fetch_add(1, Ordering::Relaxed);
+        let dial = |address| source::dial(address, &backend.source, turn);
+        let stream = connect(&addresses, deadline, dial).await.map_err(|why| match why {
             Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
             Unconnected::Timeout => too_late(),
             Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),

@@ -13,7 +13,7 @@ use access::{Access, AddressSet};
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +79,40 @@ pub struct Backend {
     pub health_interval: Duration,
     /// Words, lower-cased, in a code-less refusal that mean "not now".
     pub temporary_replies: Arc<[String]>,
+    /// Which of several servers a session goes to.
+    pub balance: Balance,
+    /// The most sessions of ours on each server of each protocol at a time; at least 1.
+    pub max_sessions: Option<usize>,
+    /// Our addresses to dial from, in turn; empty: the system chooses.
+    pub source: Vec<IpAddr>,
+}
+
+impl Backend {
+    /// A backend of these servers with the configuration's defaults for all the rest.
+    pub fn new(name: &str, servers: BTreeMap<Protocol, Vec<ServerName>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers,
+            health_interval: Duration::from_secs(60),
+            temporary_replies: Arc::new([]),
+            balance: Balance::First,
+            max_sessions: None,
+            source: Vec::new(),
+        }
+    }
+}
+
+/// Which of several servers a session goes to. One that is down is passed over under each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The first in the configuration's order.
+    First,
+    /// Each in its turn.
+    RoundRobin,
+    /// The one with the fewest sessions of ours.
+    LeastSessions,
+    /// The same user always goes to the same one.
+    User,
 }
 
 /// A backend's host and port, resolved anew at each dial.

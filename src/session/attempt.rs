@@ -1,8 +1,8 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
-use super::login::{Engine, Gone, Identity};
+use super::login::{Engine, Gone, Identity, back_settings};
 use super::unspoken::Unspoken;
-use crate::backend::{Dialogue, Lost};
+use crate::backend::{Dialogue, Lost, Wanted};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
 use crate::proto::sasl;
@@ -57,7 +57,7 @@ impl Engine<'_> {
         if let Err(outcome) = self.ask(&mut attempt).await {
             return outcome;
         }
-        let mut dialogue = match self.reach(&attempt.login.mechanism).await {
+        let mut dialogue = match self.reach(&attempt.login.mechanism, attempt.counted.as_ref()).await {
             Ok(dialogue) => dialogue,
             Err(lost) => return self.unreached(&mut attempt, &lost).await,
         };
@@ -181,13 +181,25 @@ impl Engine<'_> {
         Outcome::End(refusal.as_str())
     }
 
-    /// The dialogue that is open already, or a new one. APOP's digest fits the timestamp we greeted with and no other.
-    async fn reach(&mut self, mechanism: &Mechanism) -> Result<Dialogue, Lost> {
-        match self.dialogue.take() {
-            Some(dialogue) if dialogue.is_open() => Ok(dialogue),
-            _ if *mechanism == Mechanism::APOP => Err(Lost::Closed),
-            _ => self.open().await,
+    /// The dialogue that is open already, if it is with this user's server, or a new one. APOP's digest fits the timestamp
+    /// we greeted with and no other.
+    async fn reach(&mut self, mechanism: &Mechanism, user: Option<&User>) -> Result<Dialogue, Lost> {
+        let is_apop = *mechanism == Mechanism::APOP;
+        if let Some(mut dialogue) = self.dialogue.take()
+            && dialogue.is_open()
+            && (is_apop || self.suits(&dialogue, user))
+        {
+            return Ok(dialogue);
         }
+        if is_apop { Err(Lost::Closed) } else { self.open(user).await }
+    }
+
+    fn suits(&self, dialogue: &Dialogue, user: Option<&User>) -> bool {
+        let (listener, timeouts) = (&self.session.listener, &self.session.policy.timeouts);
+        let settings = back_settings(self.session, self.front.helo());
+        let caller = Some(self.session.caller(user));
+        let wanted = Wanted { protocol: listener.service.protocol(), settings: &settings, timeouts, caller };
+        self.session.shared.backends.suits(&listener.backend, &wanted, dialogue)
     }
 
     fn gate(&self) -> Arc<Gate> {

@@ -5,8 +5,8 @@ use super::attempt::Outcome;
 use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session};
-use crate::backend::{Dialogue, Lost};
-use crate::gate::Standby;
+use crate::backend::{Dialogue, Lost, Wanted};
+use crate::gate::{Standby, User};
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::proto::secret::shed;
@@ -224,7 +224,7 @@ impl Engine<'_> {
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
-                    match self.open().await {
+                    match self.open(None).await {
                         Ok(dialogue) => return self.entered(dialogue, None),
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
@@ -263,7 +263,7 @@ impl Engine<'_> {
             return remembered(self.session);
         }
         let began = Instant::now();
-        match tokio::time::timeout(STAMP_PATIENCE, self.open()).await {
+        match tokio::time::timeout(STAMP_PATIENCE, self.open(None)).await {
             Ok(Ok(dialogue)) => {
                 let live = Arc::new(dialogue.capabilities.clone());
                 self.dialogue = Some(dialogue);
@@ -298,12 +298,14 @@ impl Engine<'_> {
     }
 
     /// Dials the backend; the time that takes is not the client's.
-    pub(super) async fn open(&mut self) -> Result<Dialogue, Lost> {
+    pub(super) async fn open(&mut self, user: Option<&User>) -> Result<Dialogue, Lost> {
         let began = Instant::now();
         let settings = back_settings(self.session, self.front.helo());
         let (policy, listener) = (&self.session.policy, &self.session.listener);
         let protocol = listener.service.protocol();
-        let opened = self.session.shared.backends.open(&listener.backend, protocol, &settings, &policy.timeouts).await;
+        let caller = Some(self.session.caller(user));
+        let wanted = Wanted { protocol, settings: &settings, timeouts: &policy.timeouts, caller };
+        let opened = self.session.shared.backends.open(&listener.backend, &wanted).await;
         self.give_back(began);
         opened
     }

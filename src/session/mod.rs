@@ -21,8 +21,8 @@ mod stream;
 mod submission;
 mod unspoken;
 
-use crate::backend::Backends;
-use crate::gate::Gate;
+use crate::backend::{BackendStream, Backends, Caller};
+use crate::gate::{Gate, User};
 use crate::observe::event::{SessionId, TlsFacts};
 use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
@@ -86,7 +86,7 @@ struct Ending {
     /// To be closed once the end is on record: a client may take its time over our last words.
     client: Option<stream::ClientStream>,
     /// SMTP: to be parted from likewise.
-    backend: Option<TcpStream>,
+    backend: Option<BackendStream>,
 }
 
 /// What a session on SMTP brought to the backend.
@@ -141,7 +141,7 @@ fn conclude(
 }
 
 /// Closes what a session leaves open, each side for itself.
-async fn part(client: Option<stream::ClientStream>, backend: Option<TcpStream>) {
+async fn part(client: Option<stream::ClientStream>, backend: Option<BackendStream>) {
     tokio::join!(
         async {
             if let Some(client) = client {
@@ -157,6 +157,11 @@ async fn part(client: Option<stream::ClientStream>, backend: Option<TcpStream>) 
 }
 
 impl Session {
+    /// For whose sake a backend is dialled.
+    fn caller<'a>(&self, user: Option<&'a User>) -> Caller<'a> {
+        Caller { client: self.client, user: user.map(User::as_bytes) }
+    }
+
     /// An event of this session.
     fn event(&self, kind: Kind) -> Event {
         let mut event = Event::new(kind);

@@ -2,6 +2,8 @@
 
 use super::login::{Identity, Open, back_settings};
 use super::{Ending, Mail, Session};
+use crate::backend::{BackendStream, Wanted};
+use crate::gate::User;
 use crate::observe::{Event, Kind};
 use crate::policy::Timeouts;
 use crate::proto::smtp::{
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
@@ -79,7 +80,7 @@ struct Follower<'s> {
     room: Room,
     transaction: Transaction,
     client: Side<ClientStream>,
-    backend: Side<TcpStream>,
+    backend: Side<BackendStream>,
     identity: Option<Identity>,
     server: String,
     mail: Mail,
@@ -306,13 +307,17 @@ impl Follower<'_> {
         }
     }
 
-    async fn try_redial(&mut self) -> Option<(TcpStream, BytesMut, Capabilities)> {
+    async fn try_redial(&mut self) -> Option<(BackendStream, BytesMut, Capabilities)> {
         let session = self.session;
         let listener = &session.listener;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
-        let opening = session.shared.backends.open(&listener.backend, listener.service.protocol(), &settings, timeouts);
-        let mut dialogue = opening.await.ok()?;
+        let (backend, protocol) = (&listener.backend, listener.service.protocol());
+        let login = self.identity.as_ref().and_then(|identity| identity.login.as_ref());
+        let user = login.and_then(|login| login.user()).map(|name| User::new(&backend.name, protocol, &name));
+        let caller = Some(session.caller(user.as_ref()));
+        let wanted = Wanted { protocol, settings: &settings, timeouts, caller };
+        let mut dialogue = session.shared.backends.open(backend, &wanted).await.ok()?;
         if let Some(identity) = &self.identity {
             let login = identity.login.as_ref()?;
             // A response to a challenge was for that challenge; only a password can be said again.
@@ -385,7 +390,7 @@ impl Follower<'_> {
 
 /// Ends our side of the backend's connection and waits a moment for its own end: an answer left unread would make
 /// the end a reset, and the backend log a lost connection.
-pub(super) async fn part(mut backend: TcpStream) {
+pub(super) async fn part(mut backend: BackendStream) {
     let parting = async {
         backend.shutdown().await?;
         let mut rest = [0; 512];

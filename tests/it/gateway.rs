@@ -119,9 +119,10 @@ impl Setup {
                 if more.is_empty() { "" } else { ", " },
             ));
         }
-        let servers: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
-        let more = self.sections.get("backend").map(|keys| format!(", {}", keys.join(", "))).unwrap_or_default();
-        text.push_str(&format!("backends: {{ main: {{ {}, health_interval: 1h{more} }} }}\n", servers.join(", ")));
+        let mut of_backend: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
+        of_backend.push("health_interval: 1h".to_owned());
+        of_backend.extend(self.sections.get("backend").into_iter().flatten().cloned());
+        text.push_str(&format!("backends: {{ main: {{ {} }} }}\n", of_backend.join(", ")));
         for (section, keys) in self.sections.iter().filter(|(section, _)| **section != "backend") {
             text.push_str(&format!("{section}: {{ {} }}\n", keys.join(", ")));
         }
@@ -352,7 +353,7 @@ fn lines(items: &[impl ToString]) -> String {
 }
 
 /// One private CA for all of them: its making is tested elsewhere.
-fn state_dir() -> &'static Path {
+pub(crate) fn state_dir() -> &'static Path {
     static STATE: OnceLock<PathBuf> = OnceLock::new();
     STATE.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("it-state");

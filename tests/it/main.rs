@@ -2,6 +2,7 @@
 //! plays them against a larger part of the program.
 
 mod backend;
+mod balance;
 mod bare;
 mod challenges;
 mod cuts;

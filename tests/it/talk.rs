@@ -47,6 +47,16 @@ pub(crate) struct Talk {
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// The bare socket, if that is what it is.
     fn into_wire(self: Box<Self>) -> Option<Wire>;
+
+    /// Who is at the other end, as far as the bare socket is at hand.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Our own address, likewise.
+    fn local(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl Talk {
@@ -80,6 +90,15 @@ impl Talk {
         Ok(Self { io: Box::new(stream), got: BytesMut::new(), cut: self.cut })
     }
 
+    /// Makes the server's handshake, as a backend does that was dialled.
+    pub(crate) async fn accept_tls(self, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+        assert!(self.got.is_empty(), "in the clear before the handshake: {}", self.got.escape_ascii());
+        let wire = self.io.into_wire().ok_or_else(|| io::Error::other("TLS inside TLS"))?;
+        let accepting = tokio_rustls::TlsAcceptor::from(config).accept(wire);
+        let stream = tokio::time::timeout(PATIENCE, accepting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Self { io: Box::new(stream), got: BytesMut::new(), cut: self.cut })
+    }
+
     /// Sends. That the other side has gone is seen by who reads.
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -94,6 +113,16 @@ impl Talk {
             Ok::<_, io::Error>(())
         };
         let _ = soon("room to write", sending).await;
+    }
+
+    /// The address at the other end of a connection in the clear.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.io.peer().expect("in the clear, and connected")
+    }
+
+    /// Our own address, likewise.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.io.local().expect("in the clear, and connected")
     }
 
     /// Sends one line.
@@ -123,6 +152,16 @@ impl Talk {
             let pattern = Pattern::line(line);
             self.expect(&pattern).await.unwrap_or_else(|got| panic!("expected {pattern}\n     got {got}"));
         }
+    }
+
+    /// Waits for exactly these bytes.
+    pub(crate) async fn hear_bytes(&mut self, bytes: &[u8]) {
+        while self.got.len() < bytes.len() && bytes.starts_with(&self.got) {
+            let end = self.read().await;
+            assert_eq!(end, Ok(()), "after {}", self.got.escape_ascii());
+        }
+        let got = self.got.split_to(bytes.len().min(self.got.len()));
+        assert_eq!(got.escape_ascii().to_string(), bytes.escape_ascii().to_string());
     }
 
     /// Reads one line, whatever it says.
@@ -196,6 +235,20 @@ struct Wire {
 impl Io for Wire {
     fn into_wire(self: Box<Self>) -> Option<Wire> {
         Some(*self)
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
+    }
+}
+
+impl Io for tokio_rustls::server::TlsStream<Wire> {
+    fn into_wire(self: Box<Self>) -> Option<Wire> {
+        None
     }
 }
 

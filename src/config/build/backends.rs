@@ -1,11 +1,12 @@
 //! The servers behind.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{self, Servers};
-use super::super::value::Named;
-use crate::policy::{Backend, ServerName};
+use super::super::sections::{self, Balance, Servers};
+use super::super::value::{Named, OurAddress};
+use crate::policy::{self, Backend, ServerName};
 use crate::proto::Protocol;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,12 +55,46 @@ fn backend(name: &str, section: &sections::Backend, spot: &Spot, report: &mut Re
         let message = "an empty word would make every refusal mean \"not now\": leave it out";
         report.error(&spot.key("temporary_replies").item(index), message);
     }
+    let source = source(&section.source.0, &servers, &spot.key("source"), report);
     Some(Arc::new(Backend {
         name: name.to_owned(),
         servers,
         health_interval: section.health_interval.0,
         temporary_replies,
+        balance: match section.balance {
+            Balance::First => policy::Balance::First,
+            Balance::RoundRobin => policy::Balance::RoundRobin,
+            Balance::LeastSessions => policy::Balance::LeastSessions,
+            Balance::User => policy::Balance::User,
+        },
+        max_sessions: (section.max_sessions > 0).then_some(section.max_sessions),
+        source,
     }))
+}
+
+/// The addresses we dial from, each of which must be this host's, and one of them of the family of every server that is
+/// written as an address.
+fn source(
+    written: &[OurAddress],
+    servers: &BTreeMap<Protocol, Vec<ServerName>>,
+    spot: &Spot,
+    report: &mut Report,
+) -> Vec<IpAddr> {
+    let source: Vec<IpAddr> = written.iter().map(|address| address.0).collect();
+    for (index, &address) in source.iter().enumerate() {
+        if let Err(error) = std::net::TcpListener::bind((address, 0)) {
+            report.warning(&spot.item(index), format_args!("cannot be dialled from on this host: {error}"));
+        }
+    }
+    let literal = servers.values().flatten().filter_map(|server| server.host.parse::<IpAddr>().ok());
+    let alone = |server: &IpAddr| !source.iter().any(|ours| ours.is_ipv4() == server.is_ipv4());
+    if !source.is_empty()
+        && let Some(server) = literal.into_iter().find(alone)
+    {
+        let family = if server.is_ipv4() { "IPv4" } else { "IPv6" };
+        report.error(spot, format_args!("none is {family}, as the server {server} is: add one that is"));
+    }
+    source
 }
 
 /// Whether a name can stand in a metric's label and in a message as it is.

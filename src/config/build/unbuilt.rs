@@ -3,7 +3,7 @@
 
 use super::super::report::{Report, Spot};
 use super::super::sections::{
-    BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage, StageAction,
+    BackendTls, ClientAddress, ClientCertificate, File, Listener, Protocol, Stage, StageAction,
 };
 
 /// Reports every key that asks for something that is not there.
@@ -54,19 +54,9 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
 
     for (name, backend) in &file.backends.0 {
         let spot = top("backends").key(name);
-        let several = [&backend.imap, &backend.pop3, &backend.smtp]
-            .iter()
-            .any(|servers| matches!(servers, Servers::Given(list) if list.len() > 1));
-        unless(
-            backend.balance == Balance::First || !several,
-            spot.key("balance"),
-            "write first, or leave it out: the others are tried when the first is down",
-        );
         unless(backend.tls == BackendTls::Off, spot.key("tls"), "write off, or leave it out");
         unless(backend.tls_ca.is_none(), spot.key("tls_ca"), "leave it out");
         unless(backend.client_address == ClientAddress::Off, spot.key("client_address"), "write off, or leave it out");
-        unless(backend.source.is_empty(), spot.key("source"), "leave it out, or write []");
-        unless(backend.max_sessions == 0, spot.key("max_sessions"), "write 0, or leave it out");
     }
     for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {
         refuse_of_listener(listener, &top("listeners").key(name), &mut unless);

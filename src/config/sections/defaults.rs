@@ -75,7 +75,7 @@ impl Default for Backend {
             tls: BackendTls::Off,
             tls_ca: None,
             client_address: ClientAddress::Off,
-            source: Vec::new(),
+            source: OneOrMany(Vec::new()),
             max_sessions: 0,
             health_interval: seconds(60),
             temporary_replies: ["lock", "busy", "in use", "temporar"].map(str::to_owned).to_vec(),

@@ -9,7 +9,7 @@ mod forms;
 pub(crate) use defaults::default_listeners;
 pub(crate) use forms::{Mechanisms, Servers};
 
-use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, Quota, Size, Span};
+use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, OurAddress, Quota, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -123,7 +123,8 @@ pub(crate) struct Backend {
     pub(crate) pop3: Servers,
     /// HOST:PORT, or a list: several servers.
     pub(crate) smtp: Servers,
-    /// Which of several servers is taken: `first` that is up. The others are not in this version.
+    /// Which of several servers is taken: the `first`, each in its turn (`round-robin`), the one with the fewest sessions of
+    /// ours (`least-sessions`), or for the same `user` always the same one. One that is down is passed over.
     pub(crate) balance: Balance,
     /// TLS towards the backend. Not in this version.
     pub(crate) tls: BackendTls,
@@ -131,9 +132,10 @@ pub(crate) struct Backend {
     pub(crate) tls_ca: Option<PathBuf>,
     /// How the backend learns the client's address. Not in this version.
     pub(crate) client_address: ClientAddress,
-    /// Our addresses to dial from. Not in this version.
-    pub(crate) source: Vec<String>,
-    /// Protects a small old server. Not in this version.
+    /// Our addresses to dial from, in turn; each has 64k ports to a server's address. [] leaves it to the system.
+    pub(crate) source: OneOrMany<OurAddress>,
+    /// The most sessions of ours on each server and protocol at a time; past it the next server is tried, and past the
+    /// last clients hear "unavailable". 0 is no limit.
     pub(crate) max_sessions: usize,
     /// How often it is asked whether it is well; every 5s while down.
     pub(crate) health_interval: Span,
