@@ -2,7 +2,7 @@
 
 use super::server::Place;
 use super::{BackendStream, Server};
-use crate::policy::ServerName;
+use crate::policy::{BackendTls, ServerName, Timeouts};
 use crate::proto::secret::shed;
 use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login};
 use bytes::{Buf, BytesMut};
@@ -63,6 +63,9 @@ pub enum Lost {
     /// No answer within the time it has.
     #[error("{0}")]
     Timeout(String),
+    /// No TLS with it, or none with the server it should be.
+    #[error("{0}")]
+    Tls(String),
     /// It closed the connection where an answer was due.
     #[error("the backend closed the connection in the middle of the dialogue")]
     Closed,
@@ -80,6 +83,7 @@ impl Lost {
         match self {
             Lost::Unreachable(_) | Lost::Full(..) | Lost::Closed | Lost::Broken(_) => "backend_down",
             Lost::Timeout(_) => "backend_timeout",
+            Lost::Tls(_) | Lost::Fault(BackFault::NoStartTls(_)) => "backend_tls",
             Lost::Fault(BackFault::TurnedAway(_)) => "backend_temporary",
             Lost::Fault(_) => "backend_protocol",
         }
@@ -87,7 +91,7 @@ impl Lost {
 }
 
 impl Dialogue {
-    /// Takes the greeting and the capabilities.
+    /// Takes the greeting and the capabilities, under TLS where `tls` has it.
     ///
     /// # Errors
     /// [`Unready`] when that does not come to an end within `timeout`.
@@ -95,20 +99,38 @@ impl Dialogue {
         stream: BackendStream,
         server: Arc<Server>,
         settings: BackSettings,
-        timeout: Duration,
+        tls: Option<&BackendTls>,
+        timeouts: &Timeouts,
     ) -> Result<Self, Unready> {
         let back = proto::back(server.protocol, settings);
         let capabilities = Capabilities::default();
         let (input, out) = (BytesMut::new(), BytesMut::new());
         let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false, challenges: 0 };
-        match dialogue.next(Instant::now() + timeout).await {
-            Ok(BackStep::Ready(capabilities)) => {
-                dialogue.capabilities = capabilities;
-                Ok(dialogue)
+        let deadline = Instant::now() + timeouts.backend_greeting;
+        loop {
+            match (dialogue.next(deadline).await, tls) {
+                (Ok(BackStep::Ready(capabilities)), _) => {
+                    dialogue.capabilities = capabilities;
+                    return Ok(dialogue);
+                }
+                (Ok(BackStep::StartTls), Some(tls)) => dialogue = dialogue.secure(tls, timeouts.tls_handshake).await?,
+                (Ok(_), _) => {
+                    return Err(Unready { lost: Lost::Fault(BackFault::Unsolicited), greeted: dialogue.greeted });
+                }
+                (Err(lost), _) => return Err(Unready { lost, greeted: dialogue.greeted }),
             }
-            Ok(_) => Err(Unready { lost: Lost::Fault(BackFault::Unsolicited), greeted: dialogue.greeted }),
-            Err(lost) => Err(Unready { lost, greeted: dialogue.greeted }),
         }
+    }
+
+    /// Speaks TLS from here on. Nothing that was read in the clear is left, nor anything to be read in the clear through.
+    async fn secure(self, tls: &BackendTls, time: Duration) -> Result<Self, Unready> {
+        let Self { server, stream, mut back, .. } = self;
+        // That there is no TLS has nothing to do with any client.
+        let stream = stream.start_tls(tls, &server.name, time).await.map_err(Unready::silent)?;
+        let (input, mut out) = (BytesMut::new(), BytesMut::new());
+        back.secured(&mut out);
+        let capabilities = Capabilities::default();
+        Ok(Self { server, capabilities, stream, back, input, out, greeted: false, challenges: 0 })
     }
 
     /// Holds a place on its server as long as the connection lasts.

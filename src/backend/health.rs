@@ -30,8 +30,8 @@ impl Backends {
     async fn watch_server(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) {
         let settings = BackSettings {
             ehlo: policy.hostname.clone(),
-            for_client: false,
             temporary_replies: Arc::clone(&backend.temporary_replies),
+            ..BackSettings::default()
         };
         let wanted =
             Wanted { protocol: server.protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };

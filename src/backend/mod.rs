@@ -8,29 +8,26 @@ mod balance;
 mod connect;
 mod dialogue;
 mod health;
+mod open;
 mod resolve;
 mod server;
 mod source;
 mod stream;
 
 pub use dialogue::{Dialogue, Lost};
+pub use open::{Caller, Wanted};
 pub use server::Server;
 pub use stream::BackendStream;
 
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::{Backend, Balance, Policy, ServerName, Timeouts};
-use crate::proto::{BackSettings, Capabilities, Protocol, Service};
-use connect::{Unconnected, connect};
-use dialogue::Unready;
+use crate::policy::{Backend, Policy};
+use crate::proto::{Capabilities, Protocol, Service};
 use resolve::Resolver;
 use server::{DOWN, UP};
-use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// All servers of a policy, and what is known of them. Lives over reloads.
@@ -44,32 +41,6 @@ pub struct Backends {
     choices: AtomicU64,
     /// How often an address of ours was.
     dials: AtomicUsize,
-}
-
-/// A silent connection is asked after five minutes, and given up after about ten.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
-
-/// What a session asks of a backend.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// What is to be spoken.
-    pub protocol: Protocol,
-    /// What the back half must know of the session.
-    pub settings: &'a BackSettings,
-    /// The policy's deadlines.
-    pub timeouts: &'a Timeouts,
-    /// For whose sake; none for a health check.
-    pub caller: Option<Caller<'a>>,
-}
-
-/// Whose session it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller<'a> {
-    /// The client's address.
-    pub client: SocketAddr,
-    /// The user as limits know one, where that is known yet.
-    pub user: Option<&'a [u8]>,
 }
 
 impl Backends {
@@ -136,77 +107,6 @@ impl Backends {
         backend.servers.keys().all(|protocol| self.has_server_up(backend, *protocol))
     }
 
-    /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in the order of its
-    /// `balance`, those known to be down last; the first that has room for a session and greets is taken.
-    ///
-    /// # Errors
-    /// What the last server did, when none of them would.
-    pub async fn open(&self, backend: &Backend, wanted: &Wanted<'_>) -> Result<Dialogue, Lost> {
-        let mut last = Lost::Unreachable("the backend has no server for this protocol".to_owned());
-        for server in self.in_order(backend, wanted) {
-            server.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
-            let Some(place) = server.enter(backend.max_sessions) else {
-                last = Lost::Full(server.name.clone(), backend.max_sessions.unwrap_or_default());
-                continue;
-            };
-            match self.open_server(backend, &server, wanted).await {
-                Ok(dialogue) => return Ok(dialogue.in_place(place)),
-                Err(lost) => last = lost,
-            }
-        }
-        Err(last)
-    }
-
-    /// Whether a dialogue that is open already is with the server that the session would go to now. It is, unless the same
-    /// user is always to go to the same server.
-    pub fn suits(&self, backend: &Backend, wanted: &Wanted<'_>, dialogue: &Dialogue) -> bool {
-        backend.balance != Balance::User
-            || self.in_order(backend, wanted).first().is_some_and(|first| Arc::ptr_eq(first, &dialogue.server))
-    }
-
-    fn in_order(&self, backend: &Backend, wanted: &Wanted<'_>) -> Vec<Arc<Server>> {
-        let mut servers = self.servers(backend, wanted.protocol);
-        let address = wanted.caller.map(|caller| caller.client.ip().to_string()).unwrap_or_default();
-        let user = wanted.caller.and_then(|caller| caller.user);
-        balance::arrange(&mut servers, backend.balance, user.unwrap_or(address.as_bytes()));
-        servers
-    }
-
-    /// Dials one server, and remembers how it went. Behind the greeting the server may judge the name in our EHLO; where
-    /// that is a client's, only the health check is heard about the server.
-    ///
-    /// # Errors
-    /// [`Lost`]: it cannot be reached, does not answer in time, or does not speak the protocol.
-    pub async fn open_server(
-        &self,
-        backend: &Backend,
-        server: &Arc<Server>,
-        wanted: &Wanted<'_>,
-    ) -> Result<Dialogue, Lost> {
-        let started = Instant::now();
-        let (settings, timeouts) = (wanted.settings, wanted.timeouts);
-        let opened = async {
-            let stream = self.connect(&server.name, backend, timeouts.connect).await.map_err(Unready::silent)?;
-            server.metrics.connected(started.elapsed());
-            let stream = BackendStream::plain(stream);
-            Dialogue::begin(stream, Arc::clone(server), settings.clone(), timeouts.backend_greeting).await
-        };
-        match opened.await {
-            Ok(dialogue) => {
-                // What it can do it may have said to that client alone; that it is well is so for all.
-                let for_all = (!settings.for_client).then_some(&dialogue.capabilities);
-                self.heard_well(server, for_all);
-                Ok(dialogue)
-            }
-            Err(Unready { lost, greeted }) => {
-                if !(settings.for_client && greeted) {
-                    self.heard_ill(server, &lost);
-                }
-                Err(lost)
-            }
-        }
-    }
-
     /// The server answered as it should.
     fn heard_well(&self, server: &Server, capabilities: Option<&Capabilities>) {
         if let Some(new) = capabilities
@@ -263,30 +163,5 @@ impl Backends {
             0 => None,
             then => Some(self.started.elapsed().saturating_sub(Duration::from_millis(then))),
         }
-    }
-
-    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
-    async fn connect(&self, name: &ServerName, backend: &Backend, timeout: Duration) -> Result<TcpStream, Lost> {
-        let deadline = Instant::now() + timeout;
-        let too_late = || {
-            let time = humantime::format_duration(timeout);
-            Lost::Timeout(format!("{name} did not take a connection within {time}"))
-        };
-        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
-            .await
-            .map_err(|_| too_late())?
-            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
-        let turn = self.dials.fetch_add(1, Ordering::Relaxed);
-        let dial = |address| source::dial(address, &backend.source, turn);
-        let stream = connect(&addresses, deadline, dial).await.map_err(|why| match why {
-            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
-            Unconnected::Timeout => too_late(),
-            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
-        })?;
-        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
-        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        Ok(stream)
     }
 }

@@ -1,6 +1,7 @@
 //! Our end of a connection to a backend: which of our addresses it is dialled from.
 
 use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::{TcpSocket, TcpStream};
@@ -26,6 +27,23 @@ async fn dial_from(address: SocketAddr, ours: IpAddr) -> io::Result<TcpStream> {
     let socket = socket_for(address)?;
     socket.bind(SocketAddr::new(ours, 0)).map_err(|error| named(ours, error))?;
     socket.connect(address).await.map_err(|error| named(ours, error))
+}
+
+/// Dials an address from the client's own, so that the server sees the client. The way back must lead through this host, and
+/// the process must have CAP_NET_ADMIN or CAP_NET_RAW.
+pub(super) async fn dial_as(address: SocketAddr, client: IpAddr) -> io::Result<TcpStream> {
+    if client.is_ipv4() != address.is_ipv4() {
+        return Err(io::Error::other(format!(
+            "the client {client} is of another family: it cannot be dialled from there"
+        )));
+    }
+    let socket = socket_for(address)?;
+    SockRef::from(&socket).set_ip_transparent_v4(true).map_err(|error| {
+        let cure = "client_address: transparent takes the capability CAP_NET_ADMIN or CAP_NET_RAW";
+        io::Error::new(error.kind(), format!("{error}: {cure}"))
+    })?;
+    socket.bind(SocketAddr::new(client, 0)).map_err(|error| named(client, error))?;
+    socket.connect(address).await.map_err(|error| named(client, error))
 }
 
 /// A socket whose port is chosen when it connects: 64k ports to each address of a backend's, not in all.

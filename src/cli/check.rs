@@ -61,8 +61,8 @@ fn online(policy: &Policy) -> u8 {
             for server in backends.servers(backend, *protocol) {
                 let settings = BackSettings {
                     ehlo: policy.hostname.clone(),
-                    for_client: false,
                     temporary_replies: Arc::clone(&backend.temporary_replies),
+                    ..BackSettings::default()
                 };
                 let wanted =
                     Wanted { protocol: *protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };

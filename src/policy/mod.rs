@@ -13,6 +13,7 @@ use access::{Access, AddressSet};
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub struct Listener {
 }
 
 /// The servers behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Backend {
     /// Its key in the configuration: a metric label.
     pub name: String,
@@ -85,6 +86,10 @@ pub struct Backend {
     pub max_sessions: Option<usize>,
     /// Our addresses to dial from, in turn; empty: the system chooses.
     pub source: Vec<IpAddr>,
+    /// TLS towards its servers; none: in the clear.
+    pub tls: Option<BackendTls>,
+    /// How its servers learn the client's address.
+    pub client_address: ClientAddress,
 }
 
 impl Backend {
@@ -98,6 +103,60 @@ impl Backend {
             balance: Balance::First,
             max_sessions: None,
             source: Vec::new(),
+            tls: None,
+            client_address: ClientAddress::Off,
+        }
+    }
+}
+
+/// TLS towards a backend's servers. Whom we trust was read with the configuration, and is read again with it.
+#[derive(Clone)]
+pub struct BackendTls {
+    /// It begins with STARTTLS or STLS, not with the first byte.
+    pub starttls: bool,
+    /// The name by which the servers are verified; none: the host's, or its address.
+    pub name: Option<String>,
+    /// Whom we trust, and what we prove ourselves with.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The files that it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+impl fmt::Debug for BackendTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { starttls, name, files, .. } = self;
+        f.debug_struct("BackendTls").field("starttls", starttls).field("name", name).field("files", files).finish()
+    }
+}
+
+/// How a backend's servers learn the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// They do not.
+    Off,
+    /// By a PROXY header of version 1 before the first byte.
+    ProxyV1,
+    /// By one of version 2.
+    ProxyV2,
+    /// By XCLIENT ahead of the login, on SMTP and POP3.
+    Xclient,
+    /// By ID ahead of the login, on IMAP.
+    ImapId,
+    /// By a Received line at the head of each message, on SMTP.
+    Received,
+    /// From the connection itself: we dial from the client's address.
+    Transparent,
+}
+
+impl ClientAddress {
+    /// Whether servers of this protocol can learn it that way.
+    pub fn reaches(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Off => false,
+            Self::ProxyV1 | Self::ProxyV2 | Self::Transparent => true,
+            Self::Xclient => matches!(protocol, Protocol::Smtp | Protocol::Pop3),
+            Self::ImapId => protocol == Protocol::Imap,
+            Self::Received => protocol == Protocol::Smtp,
         }
     }
 }
@@ -124,8 +183,8 @@ pub struct ServerName {
     pub port: u16,
 }
 
-impl std::fmt::Display for ServerName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -156,6 +215,8 @@ pub struct Submission {
     pub bare_newline: BareNewline,
     /// The largest message, in octets.
     pub max_size: u64,
+    /// Whether each message gets a Received line at its head that tells of the client.
+    pub add_received: bool,
 }
 
 /// `limits`. A number of zero means no limit where the field is an `Option`: `None`.

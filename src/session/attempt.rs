@@ -99,7 +99,7 @@ impl Engine<'_> {
                         Err(outcome) => return outcome,
                     }
                 }
-                Ok(BackStep::More | BackStep::Ready(_)) => {}
+                Ok(BackStep::More | BackStep::StartTls | BackStep::Ready(_)) => {}
                 Err(lost) => {
                     drop(dialogue);
                     self.settle(&mut attempt, Verdict::NoVerdict).await;

@@ -484,6 +484,7 @@ pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettin
         for_client: name.is_some(),
         ehlo: name.unwrap_or_else(|| session.policy.hostname.clone()),
         temporary_replies: Arc::clone(&session.listener.backend.temporary_replies),
+        ..BackSettings::default()
     }
 }
 

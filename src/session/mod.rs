@@ -63,6 +63,8 @@ pub struct Session {
     pub id: SessionId,
     /// The client's address, an IPv4 one in its own form. Behind a load balancer: the one in its PROXY header.
     pub client: SocketAddr,
+    /// Where it came in: an address of ours, an IPv4 one in its own form.
+    pub local: SocketAddr,
     /// The load balancer that the connection came through, if its PROXY header named the client.
     pub proxy: Option<IpAddr>,
     /// What was negotiated, once it was.
@@ -159,7 +161,7 @@ async fn part(client: Option<stream::ClientStream>, backend: Option<BackendStrea
 impl Session {
     /// For whose sake a backend is dialled.
     fn caller<'a>(&self, user: Option<&'a User>) -> Caller<'a> {
-        Caller { client: self.client, user: user.map(User::as_bytes) }
+        Caller { client: self.client, local: self.local, user: user.map(User::as_bytes) }
     }
 
     /// An event of this session.

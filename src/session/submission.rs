@@ -5,9 +5,9 @@ use super::{Ending, Mail, Session};
 use crate::backend::{BackendStream, Wanted};
 use crate::gate::User;
 use crate::observe::{Event, Kind};
-use crate::policy::Timeouts;
+use crate::policy::{ClientAddress, Timeouts};
 use crate::proto::smtp::{
-    self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
+    self, Message, Over, Progress, Received, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
 use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Refusal, line::printable};
 use bytes::{Buf, BytesMut};
@@ -17,6 +17,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use zeroize::Zeroize;
@@ -163,7 +165,10 @@ impl Follower<'_> {
                     self.redial().await;
                     continue;
                 }
-                Progress::Data => continue,
+                Progress::Data => {
+                    self.add_received();
+                    continue;
+                }
                 Progress::Abandon(refused) => {
                     // Without another byte, above all without the dot that would make it a message.
                     self.backend.io = None;
@@ -331,6 +336,26 @@ impl Follower<'_> {
         }
         // Nothing was asked yet: what stands there would be taken for the reply to the MAIL that comes now.
         Some(dialogue.into_session()).filter(|(_, from_backend, _)| from_backend.is_empty())
+    }
+
+    /// Tells the backend of the client at the head of the message, where that is wanted.
+    fn add_received(&mut self) {
+        let session = self.session;
+        let of_backend = session.listener.backend.client_address == ClientAddress::Received;
+        if of_backend || session.policy.submission.add_received {
+            let id = session.id.to_string();
+            let received = Received {
+                helo: self.transaction.helo(),
+                client: session.client.ip(),
+                hostname: &session.policy.hostname,
+                is_secured: session.tls.is_some(),
+                is_logged_in: self.identity.is_some(),
+                id: &id,
+            };
+            // Its fields are numbers, and the year has four digits for a while.
+            let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
+            received.write(&date, &mut self.backend.buffers.to);
+        }
     }
 
     fn accepted(&mut self, message: Message) {

@@ -4,7 +4,9 @@
 mod backend;
 mod balance;
 mod bare;
+mod behind_tls;
 mod challenges;
+mod client_address;
 mod cuts;
 mod faults;
 mod garbage;

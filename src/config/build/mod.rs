@@ -22,7 +22,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let runtime = runtime(&file.runtime, report);
     let reader = files::Reader::new(around, runtime.user.as_deref());
     let hostname = hostname(file, report);
-    let backends = backends::build(&file.backends, report);
+    let backends = backends::build(&file.backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
@@ -87,6 +87,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
             BareNewline::Normalize => policy::BareNewline::Normalize,
         },
         max_size: section.max_size.0,
+        add_received: section.add_received,
     }
 }
 

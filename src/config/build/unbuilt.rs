@@ -2,9 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{
-    BackendTls, ClientAddress, ClientCertificate, File, Listener, Protocol, Stage, StageAction,
-};
+use super::super::sections::{ClientCertificate, File, Listener, Protocol, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -45,19 +43,12 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     );
     unless(section.relay_probe != Some(true), submission.key("relay_probe"), "write false, or leave it out");
     unless(!section.sender_must_match, submission.key("sender_must_match"), "write false, or leave it out");
-    unless(!section.add_received, submission.key("add_received"), "write false, or leave it out");
 
     let limits = top("limits");
     unless(file.limits.messages_per_user.0.is_none(), limits.key("messages_per_user"), "write 0, or leave it out");
     unless(file.limits.recipients_per_user.0.is_none(), limits.key("recipients_per_user"), "write 0, or leave it out");
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
 
-    for (name, backend) in &file.backends.0 {
-        let spot = top("backends").key(name);
-        unless(backend.tls == BackendTls::Off, spot.key("tls"), "write off, or leave it out");
-        unless(backend.tls_ca.is_none(), spot.key("tls_ca"), "leave it out");
-        unless(backend.client_address == ClientAddress::Off, spot.key("client_address"), "write off, or leave it out");
-    }
     for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {
         refuse_of_listener(listener, &top("listeners").key(name), &mut unless);
     }

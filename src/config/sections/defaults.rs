@@ -74,6 +74,8 @@ impl Default for Backend {
             balance: Balance::First,
             tls: BackendTls::Off,
             tls_ca: None,
+            tls_name: None,
+            tls_certificate: None,
             client_address: ClientAddress::Off,
             source: OneOrMany(Vec::new()),
             max_sessions: 0,

@@ -126,11 +126,18 @@ pub(crate) struct Backend {
     /// Which of several servers is taken: the `first`, each in its turn (`round-robin`), the one with the fewest sessions of
     /// ours (`least-sessions`), or for the same `user` always the same one. One that is down is passed over.
     pub(crate) balance: Balance,
-    /// TLS towards the backend. Not in this version.
+    /// TLS towards the servers: from the first byte (`implicit`), by STARTTLS or STLS before anything else (`starttls`), or
+    /// `off`. Under the first two nothing ever goes in the clear.
     pub(crate) tls: BackendTls,
-    /// PEM of the CA to trust there. Not in this version.
+    /// PEM of the CA to trust there; by default the system's.
     pub(crate) tls_ca: Option<PathBuf>,
-    /// How the backend learns the client's address. Not in this version.
+    /// The name that must stand in the servers' certificate; by default the host's name or address.
+    pub(crate) tls_name: Option<Host>,
+    /// What we prove ourselves with to servers that ask for a certificate.
+    pub(crate) tls_certificate: Option<Certificate>,
+    /// How the servers learn the client's address: by a PROXY header (`proxy-v1`, `proxy-v2`), by XCLIENT on SMTP and POP3
+    /// (`xclient`), by ID on IMAP (`imap-id`), by a Received line in each message (`received`), by being dialled from it
+    /// (`transparent`), or not at all (`off`). They must be told to believe us, and nobody but us.
     pub(crate) client_address: ClientAddress,
     /// Our addresses to dial from, in turn; each has 64k ports to a server's address. [] leaves it to the system.
     pub(crate) source: OneOrMany<OurAddress>,
@@ -337,7 +344,7 @@ pub(crate) struct Submission {
     pub(crate) accept_domains: Option<Vec<String>>,
     /// MAIL FROM must be the logged-in user's. Not in this version.
     pub(crate) sender_must_match: bool,
-    /// Adds a Received line. Not in this version.
+    /// Puts a Received line that tells of the client at the head of each message.
     pub(crate) add_received: bool,
     /// What is done with a CR or LF that stands alone in a message.
     pub(crate) bare_newline: BareNewline,

@@ -173,6 +173,7 @@ fn policy() -> Policy {
             accept_domains: Vec::new().into(),
             bare_newline: BareNewline::Reject,
             max_size: 50 << 20,
+            add_received: false,
         },
         limits: Limits {
             sessions: 20_000,
