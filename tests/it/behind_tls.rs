@@ -206,6 +206,28 @@ async fn a_certificate_for_another_name_is_said_and_the_client_hears_not_now() {
 }
 
 #[tokio::test]
+async fn a_proxy_header_goes_ahead_of_tls() {
+    let config = certified(HOSTNAME);
+    for tls in ["implicit", "starttls"] {
+        let backend = Backend::listen(Cut::Whole).await;
+        let setup = Setup::one(service(Protocol::Imap), TlsRule::Off, backend.address)
+            .file("ca.pem", &authority())
+            .with("backend", &format!("tls: {tls}, tls_ca: ca.pem, tls_name: {HOSTNAME}, client_address: proxy-v1"));
+        let (gateway, mut first) = tokio::join!(setup.start(), backend.dialled());
+        first.hear("PROXY UNKNOWN").await;
+        if tls == "implicit" {
+            first = first.accept_tls(Arc::clone(&config)).await.expect("a handshake");
+            first.line("* OK [CAPABILITY IMAP4rev1] ready").await;
+        } else {
+            first = upgraded(first, Protocol::Imap, &config).await;
+            asked_anew(&mut first, Protocol::Imap).await;
+        }
+        first.rest().await.expect("a proper end");
+        gateway.has_learned().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_speak_tls_is_said_in_time() {
     let (gateway, _backend, mut first) = gateway(Protocol::Imap, "implicit", Cut::Whole).await;
     first.line("* OK [CAPABILITY IMAP4rev1] ready").await;

@@ -71,7 +71,8 @@ impl Talk {
 
     pub(crate) fn over(stream: TcpStream, cut: Cut) -> Self {
         stream.set_nodelay(true).expect("a socket of ours");
-        let wire = Wire { stream, bytewise: Arc::new(AtomicBool::new(cut == Cut::Bytes)) };
+        let bytewise = Arc::new(AtomicBool::new(cut == Cut::Bytes));
+        let wire = Wire { stream, bytewise, ahead: BytesMut::new() };
         Self { io: Box::new(wire), got: BytesMut::new(), cut }
     }
 
@@ -92,8 +93,10 @@ impl Talk {
 
     /// Makes the server's handshake, as a backend does that was dialled.
     pub(crate) async fn accept_tls(self, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
-        assert!(self.got.is_empty(), "in the clear before the handshake: {}", self.got.escape_ascii());
-        let wire = self.io.into_wire().ok_or_else(|| io::Error::other("TLS inside TLS"))?;
+        // The ClientHello may have come in one segment with what stands before it; nothing else may.
+        assert!(self.got.first().is_none_or(|first| *first == 0x16), "in the clear: {}", self.got.escape_ascii());
+        let mut wire = self.io.into_wire().ok_or_else(|| io::Error::other("TLS inside TLS"))?;
+        wire.ahead = self.got;
         let accepting = tokio_rustls::TlsAcceptor::from(config).accept(wire);
         let stream = tokio::time::timeout(PATIENCE, accepting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(Self { io: Box::new(stream), got: BytesMut::new(), cut: self.cut })
@@ -230,6 +233,8 @@ pub(crate) fn trusting(state_dir: &Path) -> Arc<ClientConfig> {
 struct Wire {
     stream: TcpStream,
     bytewise: Arc<AtomicBool>,
+    /// Read already.
+    ahead: BytesMut,
 }
 
 impl Io for Wire {
@@ -260,6 +265,11 @@ impl Io for tokio_rustls::client::TlsStream<Wire> {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -56,9 +56,9 @@ fn dovecot_with(folder: &TempDir) -> Dovecot {
     ))
 }
 
-/// Logs in through the gateway by IMAP and POP3.
-fn reads_mail(gateway: &Gatepost, user: &str, from: Ipv4Addr) {
-    for scheme in ["imaps", "pop3s"] {
+/// Logs in through the gateway.
+fn reads_mail(gateway: &Gatepost, user: &str, from: Ipv4Addr, schemes: &[&str]) {
+    for scheme in schemes {
         let mut curl = curl(gateway);
         curl.args(["--interface", &from.to_string(), "--user", &format!("{user}:secret")]);
         curl.arg(format!("{scheme}://mail.example.net/"));
@@ -79,11 +79,27 @@ fn dovecot_is_spoken_to_under_tls_that_it_proves_itself_by() {
         Backend { imap: Some((dovecot.address, 993).into()), pop3: Some((dovecot.address, 995).into()), smtp: None };
     for (backend, how) in [(starttls, "starttls"), (implicit, "implicit")] {
         let gateway = Gatepost::start_towards(backend, &format!("tls: {how}; {keys}"));
-        reads_mail(&gateway, user, own_address());
+        reads_mail(&gateway, user, own_address(), &["imaps", "pop3s"]);
         let said = dovecot.kept.said();
         let logins: Vec<&str> = said.lines().filter(|line| line.contains("Login: user=<under-tls>")).collect();
         assert!(logins.len() >= 2 && logins.iter().all(|line| line.contains(", TLS")), "{how}: {said}");
     }
+}
+
+#[test]
+fn a_new_authority_is_believed_after_a_reload() {
+    let (folder, other) = (certified("DNS:old.example.net", 30), certified_by("Other", "DNS:old.example.net", 30));
+    let dovecot = dovecot_with(&folder);
+    let ca = other.path().join("ca.pem");
+    let backend = Backend { imap: Some((dovecot.address, 993).into()), ..Backend::default() };
+    let keys = format!("tls: implicit; tls_ca: {}; tls_name: old.example.net", ca.display());
+    let gateway = Gatepost::start_towards(backend, &keys);
+    let of_kind = |kind: &'static str| move |event: &serde_json::Value| event["event"] == kind;
+    gateway.event_where("the server to be refused", of_kind("backend.down"));
+    std::fs::copy(folder.path().join("ca.pem"), &ca).expect("ours");
+    gateway.signal(nix::sys::signal::Signal::SIGHUP);
+    gateway.event_where("the new authority to be believed", of_kind("backend.up"));
+    reads_mail(&gateway, dovecot.user("after-reload"), own_address(), &["imaps"]);
 }
 
 #[test]
