@@ -1,6 +1,6 @@
 //! Asking, quietly, how the servers are: greeting, capabilities, goodbye.
 
-use super::{Backends, Server};
+use super::{Backends, Server, Wanted};
 use crate::policy::{Backend, Policy};
 use crate::proto::BackSettings;
 use std::sync::Arc;
@@ -30,14 +30,16 @@ impl Backends {
     async fn watch_server(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) {
         let settings = BackSettings {
             ehlo: policy.hostname.clone(),
-            for_client: false,
             temporary_replies: Arc::clone(&backend.temporary_replies),
+            ..BackSettings::default()
         };
+        let wanted =
+            Wanted { protocol: server.protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
         loop {
             let rest = match self.since_good(server).filter(|_| server.is_up()) {
                 Some(ago) if ago < backend.health_interval => backend.health_interval - ago,
                 _ => {
-                    if let Ok(dialogue) = self.open_server(server, &settings, &policy.timeouts).await {
+                    if let Ok(dialogue) = self.open_server(backend, server, &wanted).await {
                         dialogue.quit().await;
                         backend.health_interval
                     } else {

@@ -4,27 +4,30 @@
 //! What is learned on the way (capabilities, up or down) stays with the [`Server`] and is what the next
 //! client is greeted with, so that nobody is dialled for a stranger's sake.
 
+mod balance;
 mod connect;
 mod dialogue;
 mod health;
+mod open;
 mod resolve;
+mod server;
+mod source;
+mod stream;
 
 pub use dialogue::{Dialogue, Lost};
+pub use open::{Caller, Wanted};
+pub use server::Server;
+pub use stream::BackendStream;
 
-use crate::observe::metrics::{BackendMetrics, Metrics};
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::{Backend, Policy, ServerName, Timeouts};
-use crate::proto::{BackSettings, Capabilities, Protocol, Service};
-use arc_swap::ArcSwapOption;
-use connect::{Unconnected, connect};
-use dialogue::Unready;
+use crate::policy::{Backend, Policy, ServerName};
+use crate::proto::{Capabilities, Protocol, Service};
 use resolve::Resolver;
-use socket2::{SockRef, TcpKeepalive};
+use server::{DOWN, UP};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// All servers of a policy, and what is known of them. Lives over reloads.
@@ -34,74 +37,23 @@ pub struct Backends {
     resolver: Resolver,
     observe: Arc<Observe>,
     started: Instant,
-}
-
-/// A silent connection is asked after five minutes, and given up after about ten.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
-
-/// One server of a backend for one protocol.
-#[derive(Debug)]
-pub struct Server {
-    /// The backend's name: a metric label.
-    pub backend: String,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// Where it is.
-    pub name: ServerName,
-    learned: ArcSwapOption<Capabilities>,
-    state: AtomicU8,
-    metrics: BackendMetrics,
-    /// Milliseconds after the start of the last good dialogue; zero for never.
-    last_good: AtomicU64,
-}
-
-const UNKNOWN: u8 = 0;
-const UP: u8 = 1;
-const DOWN: u8 = 2;
-
-impl Server {
-    fn new(backend: &Backend, protocol: Protocol, name: &ServerName, metrics: &Metrics) -> Arc<Self> {
-        Arc::new(Self {
-            backend: backend.name.clone(),
-            protocol,
-            name: name.clone(),
-            learned: ArcSwapOption::empty(),
-            state: AtomicU8::new(UNKNOWN),
-            metrics: metrics.backend(&backend.name, protocol),
-            last_good: AtomicU64::new(0),
-        })
-    }
-
-    fn is(&self, protocol: Protocol, name: &ServerName) -> bool {
-        self.protocol == protocol && self.name == *name
-    }
-
-    /// Whether the last that was heard of it was good. A server nobody has asked yet is not up.
-    pub fn is_up(&self) -> bool {
-        self.answers() == Some(true)
-    }
-
-    /// Whether it answered when it was last asked; `None` until it was.
-    pub fn answers(&self) -> Option<bool> {
-        match self.state.load(Ordering::Relaxed) {
-            UP => Some(true),
-            DOWN => Some(false),
-            _ => None,
-        }
-    }
-
-    /// What it last said it can do.
-    pub fn learned(&self) -> Option<Arc<Capabilities>> {
-        self.learned.load_full()
-    }
+    /// How often a server was chosen.
+    choices: AtomicU64,
+    /// How often an address of ours was.
+    dials: AtomicUsize,
 }
 
 impl Backends {
     /// Knows the policy's servers; nothing is dialled yet.
     pub fn new(policy: &Policy, observe: Arc<Observe>) -> Self {
-        let backends =
-            Self { servers: RwLock::default(), resolver: Resolver::default(), observe, started: Instant::now() };
+        let backends = Self {
+            servers: RwLock::default(),
+            resolver: Resolver::default(),
+            observe,
+            started: Instant::now(),
+            choices: AtomicU64::new(0),
+            dials: AtomicUsize::new(0),
+        };
         backends.reload(policy);
         backends
     }
@@ -137,7 +89,7 @@ impl Backends {
     }
 
     /// The server of a backend at an address, and one of which nothing is known where the configuration names none there.
-    pub fn server_at(&self, backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Server> {
+    fn server_at(&self, backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Server> {
         let known = self.servers(backend, protocol).into_iter().find(|server| server.is(protocol, name));
         known.unwrap_or_else(|| Server::new(backend, protocol, name, self.observe.metrics()))
     }
@@ -159,63 +111,6 @@ impl Backends {
     /// Whether some server of the backend is up for every protocol it serves.
     pub fn is_ready(&self, backend: &Backend) -> bool {
         backend.servers.keys().all(|protocol| self.has_server_up(backend, *protocol))
-    }
-
-    /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in
-    /// order, those known to be down last; the first that greets is taken.
-    ///
-    /// # Errors
-    /// What the last server did, when none of them would.
-    pub async fn open(
-        &self,
-        backend: &Backend,
-        protocol: Protocol,
-        settings: &BackSettings,
-        timeouts: &Timeouts,
-    ) -> Result<Dialogue, Lost> {
-        let mut servers = self.servers(backend, protocol);
-        servers.sort_by_key(|server| server.state.load(Ordering::Relaxed) == DOWN);
-        let mut last = Lost::Unreachable("the backend has no server for this protocol".to_owned());
-        for server in servers {
-            match self.open_server(&server, settings, timeouts).await {
-                Ok(dialogue) => return Ok(dialogue),
-                Err(lost) => last = lost,
-            }
-        }
-        Err(last)
-    }
-
-    /// Dials one server, and remembers how it went. Behind the greeting the server may judge the name in our EHLO; where
-    /// that is a client's, only the health check is heard about the server.
-    ///
-    /// # Errors
-    /// [`Lost`]: it cannot be reached, does not answer in time, or does not speak the protocol.
-    pub async fn open_server(
-        &self,
-        server: &Arc<Server>,
-        settings: &BackSettings,
-        timeouts: &Timeouts,
-    ) -> Result<Dialogue, Lost> {
-        let started = Instant::now();
-        let opened = async {
-            let stream = self.connect(&server.name, timeouts.connect).await.map_err(Unready::silent)?;
-            server.metrics.connected(started.elapsed());
-            Dialogue::begin(stream, Arc::clone(server), settings.clone(), timeouts.backend_greeting).await
-        };
-        match opened.await {
-            Ok(dialogue) => {
-                // What it can do it may have said to that client alone; that it is well is so for all.
-                let for_all = (!settings.for_client).then_some(&dialogue.capabilities);
-                self.heard_well(server, for_all);
-                Ok(dialogue)
-            }
-            Err(Unready { lost, greeted }) => {
-                if !(settings.for_client && greeted) {
-                    self.heard_ill(server, &lost);
-                }
-                Err(lost)
-            }
-        }
     }
 
     /// The server answered as it should.
@@ -274,28 +169,5 @@ impl Backends {
             0 => None,
             then => Some(self.started.elapsed().saturating_sub(Duration::from_millis(then))),
         }
-    }
-
-    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
-    async fn connect(&self, name: &ServerName, timeout: Duration) -> Result<TcpStream, Lost> {
-        let deadline = Instant::now() + timeout;
-        let too_late = || {
-            let time = humantime::format_duration(timeout);
-            Lost::Timeout(format!("{name} did not take a connection within {time}"))
-        };
-        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
-            .await
-            .map_err(|_| too_late())?
-            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
-        let stream = connect(&addresses, deadline, TcpStream::connect).await.map_err(|why| match why {
-            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
-            Unconnected::Timeout => too_late(),
-            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
-        })?;
-        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
-        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        Ok(stream)
     }
 }

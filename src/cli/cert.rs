@@ -152,7 +152,7 @@ fn init(arguments: &InitArguments) -> anyhow::Result<u8> {
                 .and_then(|()| identity.own(&folder))
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        identity.assume()?;
+        identity.assume(false)?;
     }
     let ca = PrivateCa::open_or_create(&folder, &hostname, SystemTime::now())?;
     say(format_args!(

@@ -2,7 +2,7 @@
 
 use super::source::{SourceArguments, print_findings};
 use super::{FAILED, FINE, REFUSED, print_data, say, small_runtime};
-use crate::backend::{Backends, Dialogue, Lost};
+use crate::backend::{Backends, Dialogue, Lost, Wanted};
 use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::proto::{BackSettings, Capabilities};
@@ -61,13 +61,14 @@ fn online(policy: &Policy) -> u8 {
             for server in backends.servers(backend, *protocol) {
                 let settings = BackSettings {
                     ehlo: policy.hostname.clone(),
-                    for_client: false,
                     temporary_replies: Arc::clone(&backend.temporary_replies),
+                    ..BackSettings::default()
                 };
+                let wanted =
+                    Wanted { protocol: *protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
                 let place = format!("{} {}://{}", backend.name, protocol.as_str(), server.name);
                 say(format_args!("dialling {place} …"));
-                let opened: Result<Dialogue, Lost> =
-                    runtime.block_on(backends.open_server(&server, &settings, &policy.timeouts));
+                let opened: Result<Dialogue, Lost> = runtime.block_on(backends.open_server(backend, &server, &wanted));
                 match opened {
                     Ok(dialogue) => {
                         code = code.max(print_data(describe(&place, &dialogue.capabilities)));

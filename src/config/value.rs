@@ -40,6 +40,10 @@ pub(super) struct Server(pub(super) ServerName);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host(pub(super) String);
 
+/// An address of this host, without a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OurAddress(pub(super) IpAddr);
+
 /// An entry of an access list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ListEntry {
@@ -209,6 +213,21 @@ impl FromStr for Host {
     }
 }
 
+impl FromStr for OurAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        match bare.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() => {
+                Err("is every address of this host: write one of them, or leave the key out".to_owned())
+            }
+            Ok(address) => Ok(Self(address.to_canonical())),
+            Err(_) => Err("is not an address: write one of this host's, such as 10.0.0.2, without a port".to_owned()),
+        }
+    }
+}
+
 /// Letters, digits, hyphens and underscores between dots (RFC 1123, and what old networks have in their hosts files).
 pub(super) fn is_host_name(text: &str) -> bool {
     let labels: Vec<&str> = text.split('.').collect();
@@ -316,6 +335,12 @@ impl fmt::Display for Host {
     }
 }
 
+impl fmt::Display for OurAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[hidden]")
@@ -370,6 +395,7 @@ text_values! {
     Address "an address to listen on such as \"[::]:993\"" {"type": "string", "description": "An address and port to listen on. [::] takes IPv4 too.", "examples": ["[::]:993", "192.0.2.1:993"]}
     Server "HOST:PORT" {"type": "string", "description": "HOST:PORT of a server.", "examples": ["10.0.0.5:143"]}
     Host "a host name or address" {"type": "string", "description": "A host name or address without a port.", "examples": ["10.0.0.5"]}
+    OurAddress "an address of this host" {"type": "string", "description": "An address of this host, without a port.", "examples": ["10.0.0.2"]}
     ListEntry "a network or file:PATH" {"type": "string", "description": "An address, a network, or file:PATH.", "examples": ["192.0.2.7", "10.0.0.0/8", "2001:db8::/32", "file:/etc/gatepost/allow"]}
     RouteProtocol "imap, pop3 or smtp" {"enum": ["imap", "pop3", "smtp", "submission"]}
     SecretText "a word" {"type": "string"}

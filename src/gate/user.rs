@@ -31,7 +31,8 @@ impl User {
         Self([backend.as_bytes(), b"\0", &lower].concat().into())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// The same octets for the same user, whatever the spelling; the backend's name is among them.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

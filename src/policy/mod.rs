@@ -18,6 +18,7 @@ use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use route::{Routes, Sni};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub struct Listener {
 }
 
 /// The servers behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Backend {
     /// Its key in the configuration: a metric label.
     pub name: String,
@@ -88,6 +89,98 @@ pub struct Backend {
     pub health_interval: Duration,
     /// Words, lower-cased, in a code-less refusal that mean "not now".
     pub temporary_replies: Arc<[String]>,
+    /// Which of several servers a session goes to.
+    pub balance: Balance,
+    /// The most sessions of ours on each server of each protocol at a time; at least 1.
+    pub max_sessions: Option<usize>,
+    /// Our addresses to dial from, in turn; empty: the system chooses.
+    pub source: Vec<IpAddr>,
+    /// TLS towards its servers; none: in the clear.
+    pub tls: Option<BackendTls>,
+    /// How its servers learn the client's address.
+    pub client_address: ClientAddress,
+}
+
+impl Backend {
+    /// A backend of these servers with the configuration's defaults for all the rest.
+    pub fn new(name: &str, servers: BTreeMap<Protocol, Vec<ServerName>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            servers,
+            health_interval: Duration::from_secs(60),
+            temporary_replies: Arc::new([]),
+            balance: Balance::First,
+            max_sessions: None,
+            source: Vec::new(),
+            tls: None,
+            client_address: ClientAddress::Off,
+        }
+    }
+}
+
+/// TLS towards a backend's servers. Whom we trust was read with the configuration, and is read again with it.
+#[derive(Clone)]
+pub struct BackendTls {
+    /// It begins with STARTTLS or STLS, not with the first byte.
+    pub starttls: bool,
+    /// The name by which the servers are verified; none: the host's, or its address.
+    pub name: Option<String>,
+    /// Whom we trust, and what we prove ourselves with.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The files that it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+impl fmt::Debug for BackendTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { starttls, name, files, .. } = self;
+        f.debug_struct("BackendTls").field("starttls", starttls).field("name", name).field("files", files).finish()
+    }
+}
+
+/// How a backend's servers learn the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// They do not.
+    Off,
+    /// By a PROXY header of version 1 before the first byte.
+    ProxyV1,
+    /// By one of version 2.
+    ProxyV2,
+    /// By XCLIENT ahead of the login, on SMTP and POP3.
+    Xclient,
+    /// By ID ahead of the login, on IMAP.
+    ImapId,
+    /// By a Received line at the head of each message, on SMTP.
+    Received,
+    /// From the connection itself: we dial from the client's address.
+    Transparent,
+}
+
+impl ClientAddress {
+    /// Whether servers of this protocol can learn it that way.
+    pub fn reaches(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Off => false,
+            Self::ProxyV1 | Self::ProxyV2 | Self::Transparent => true,
+            Self::Xclient => matches!(protocol, Protocol::Smtp | Protocol::Pop3),
+            Self::ImapId => protocol == Protocol::Imap,
+            Self::Received => protocol == Protocol::Smtp,
+        }
+    }
+}
+
+/// Which of several servers a session goes to. One that is down is passed over under each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The first in the configuration's order.
+    First,
+    /// Each in its turn.
+    RoundRobin,
+    /// The one with the fewest sessions of ours.
+    LeastSessions,
+    /// The same user always goes to the same one.
+    User,
 }
 
 /// A backend's host and port, resolved anew at each dial.
@@ -99,8 +192,8 @@ pub struct ServerName {
     pub port: u16,
 }
 
-impl std::fmt::Display for ServerName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -150,6 +243,8 @@ pub struct Submission {
     pub bare_newline: BareNewline,
     /// The largest message, in octets.
     pub max_size: u64,
+    /// Whether each message gets a Received line at its head that tells of the client.
+    pub add_received: bool,
 }
 
 /// `limits`. A number of zero means no limit where the field is an `Option`: `None`.

@@ -66,7 +66,10 @@ impl Reach {
             socket: policy.admin.socket.as_deref().map(|path| real(folder_of(path))),
             ..Self::default()
         };
-        for file in policy.sources.iter().cloned().chain(lists).chain(maps).chain(passwords).chain(certificates) {
+        let of_backends =
+            policy.backends.values().filter_map(|backend| backend.tls.as_ref()).flat_map(|tls| &tls.files);
+        let named = lists.chain(maps).chain(passwords).chain(certificates);
+        for file in policy.sources.iter().chain(of_backends).cloned().chain(named) {
             reach.add(&file);
         }
         reach

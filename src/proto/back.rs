@@ -2,12 +2,16 @@
 
 use super::{Capabilities, Login, UserName};
 use bytes::BytesMut;
+// `core`, not `std`: an address is data, and there is nothing beside it to open a socket with.
+use core::net::SocketAddr;
 
 /// What a back half reports.
 #[derive(Debug)]
 pub enum BackStep {
     /// Write what is in `out`, wait for more.
     More,
+    /// The backend waits for the handshake: what was read is to be dropped, and [`Back::secured`] called when TLS is up.
+    StartTls,
     /// Greeting and capabilities are in: a login may be sent. Said once.
     Ready(Capabilities),
     /// A challenge for the client, decoded.
@@ -29,6 +33,12 @@ pub enum BackFault {
     /// An IMAP PREAUTH greeting: nobody gets a session without login.
     #[error("the backend greeted with PREAUTH")]
     Preauth,
+    /// It has no STARTTLS (STLS), or none today, and `tls` asks for it. There is no going on in the clear.
+    #[error("the backend takes no TLS: {0}")]
+    NoStartTls(String),
+    /// It does not let us say who the client is, and `client_address` asks for it: it would take each for ourselves.
+    #[error("the backend does not take the client's address by {0}")]
+    NoIntroduction(String),
     /// Not the protocol: HTTP, SSH, garbage.
     #[error("the backend does not speak {0}: {1}")]
     Garbage(&'static str, String),
@@ -61,6 +71,8 @@ pub trait Back: Send + Sync {
     /// # Errors
     /// A [`BackFault`]: the connection is of no more use.
     fn next(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<BackStep, BackFault>;
+    /// TLS is up, after [`BackStep::StartTls`]: all that was said before is forgotten, and the capabilities are asked for anew.
+    fn secured(&mut self, out: &mut BytesMut);
     /// Sends a login, translated to what the backend offers. Only after `Ready` or after a verdict.
     ///
     /// # Errors
@@ -73,7 +85,7 @@ pub trait Back: Send + Sync {
 }
 
 /// What a back half must know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct BackSettings {
     /// SMTP: the name in our EHLO.
     pub ehlo: String,
@@ -81,6 +93,28 @@ pub struct BackSettings {
     pub for_client: bool,
     /// `backends.NAME.temporary_replies`, lower-cased: beginnings of words in a code-less refusal that mean "not now".
     pub temporary_replies: std::sync::Arc<[String]>,
+    /// TLS is to begin, by STARTTLS or STLS, before anything else is said.
+    pub starttls: bool,
+    /// What the server is told of the client before the login.
+    pub introduction: Introduction,
+}
+
+/// What a server that trusts us is told of the client, ahead of the login: by XCLIENT on SMTP and POP3, by ID on IMAP. A
+/// server that does not list the command ends the dialogue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Introduction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Nothing now, for there is no client (a health check), but the server must be ready to be told.
+    Possible,
+    /// This client.
+    Client {
+        /// Where it is.
+        address: SocketAddr,
+        /// Who it is, where somebody else than this server has checked the password: the server takes it for logged in.
+        login: Option<UserName>,
+    },
 }
 
 impl BackSettings {
@@ -145,7 +179,7 @@ impl Reply {
 #[test]
 fn a_temporary_word_is_the_beginning_of_a_word_and_never_the_users_name() {
     let words = ["lock", "busy", "in use", "temporar"].map(str::to_owned);
-    let settings = BackSettings { ehlo: String::new(), for_client: false, temporary_replies: words.into() };
+    let settings = BackSettings { temporary_replies: words.into(), ..BackSettings::default() };
     let rows = [
         ("Mailbox LOCKED by another session", "joe", true),
         ("lock failed", "joe", true),

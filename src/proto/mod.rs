@@ -25,7 +25,7 @@ mod stranger;
 
 use bytes::BytesMut;
 
-pub use back::{Back, BackFault, BackSettings, BackStep, Reply};
+pub use back::{Back, BackFault, BackSettings, BackStep, Introduction, Reply};
 pub use capabilities::Capabilities;
 pub use front::{Answer, Front, FrontSettings, Goodbye, MAX_ANSWERS, MAX_ERRORS, Step, Violation};
 pub use refusal::Refusal;

@@ -12,6 +12,9 @@
 //! may write one is not decided here. The destination is held against the grammar and not kept. The TLVs are skipped, their
 //! checksum with them: it guards against mistakes, and TCP has one of its own.
 
+//!
+//! The same headers are written, by [`introduce`], to a backend that is told to expect them.
+
 // `core`, not `std`: addresses are data, and there is nothing beside them to open a socket with.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -94,6 +97,74 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Violation> {
         Ok(None)
     } else {
         Err(Violation::NoHeader)
+    }
+}
+
+/// A version of the header, for writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    One,
+    /// Binary.
+    Two,
+}
+
+/// The header that says whose connection this is: `ends` are the client's address and the one it connected to. `None`: we speak
+/// for ourselves (a health check), and the backend takes the real connection's addresses. Ends of two families are both written
+/// as IPv6, the IPv4 one mapped.
+pub fn introduce(version: Version, ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    match version {
+        Version::One => introduce_by_line(ends).into_bytes(),
+        Version::Two => introduce_in_binary(ends),
+    }
+}
+
+fn introduce_by_line(ends: Option<(SocketAddr, SocketAddr)>) -> String {
+    let Some((client, local)) = ends else { return "PROXY UNKNOWN\r\n".to_owned() };
+    let (from, to) = (client.port(), local.port());
+    match of_one_family(client.ip(), local.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(local)) => format!("PROXY TCP4 {client} {local} {from} {to}\r\n"),
+        (client, local) => format!("PROXY TCP6 {client} {local} {from} {to}\r\n"),
+    }
+}
+
+fn introduce_in_binary(ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    const LOCAL: u8 = 0x20;
+    const PROXY: u8 = 0x21;
+    const UNSPEC: u8 = 0x00;
+    const TCP4: u8 = 0x11;
+    const TCP6: u8 = 0x21;
+    let mut header = V2.to_vec();
+    let Some((client, local)) = ends else {
+        header.extend_from_slice(&[LOCAL, UNSPEC, 0, 0]);
+        return header;
+    };
+    match of_one_family(client.ip(), local.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(local)) => {
+            header.extend_from_slice(&[PROXY, TCP4, 0, 12]);
+            header.extend_from_slice(&client.octets());
+            header.extend_from_slice(&local.octets());
+        }
+        (client, local) => {
+            header.extend_from_slice(&[PROXY, TCP6, 0, 36]);
+            header.extend_from_slice(&mapped(client).octets());
+            header.extend_from_slice(&mapped(local).octets());
+        }
+    }
+    header.extend_from_slice(&client.port().to_be_bytes());
+    header.extend_from_slice(&local.port().to_be_bytes());
+    header
+}
+
+/// Both as they are if they are of one family, else both as IPv6.
+fn of_one_family(one: IpAddr, other: IpAddr) -> (IpAddr, IpAddr) {
+    if one.is_ipv4() == other.is_ipv4() { (one, other) } else { (mapped(one).into(), mapped(other).into()) }
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 

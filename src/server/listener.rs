@@ -181,6 +181,9 @@ impl Server {
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
         };
+        // A client that is gone already has no other end; it will be noticed.
+        let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         let session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             policy,
@@ -188,6 +191,7 @@ impl Server {
             listener,
             id: place.id,
             client,
+            local,
             proxy: None,
             tls: None,
             leave: place.leave.clone(),

@@ -3,6 +3,7 @@
 use crate::policy::Runtime;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::fmt;
 
 /// Raises the bound on descriptors as far as it goes, and says how many there may be.
@@ -108,11 +109,12 @@ impl Identity {
         std::os::unix::fs::chown(path, Some(self.user.uid.as_raw()), Some(self.group.gid.as_raw()))
     }
 
-    /// Becomes that user, for good. Must run while the process has one thread.
+    /// Becomes that user, for good. Must run while the process has one thread. Of root's capabilities none is kept but, if
+    /// `dials_as_clients`, the smaller of the two that let one dial from an address that is not this host's.
     ///
     /// # Errors
     /// [`PrivilegeError`]; the process must not go on then.
-    pub fn assume(&self) -> Result<(), PrivilegeError> {
+    pub fn assume(&self, dials_as_clients: bool) -> Result<(), PrivilegeError> {
         self.is_within_reach()?;
         if Uid::effective() == self.user.uid {
             return Ok(());
@@ -123,12 +125,29 @@ impl Identity {
             Err(_) => setgroups(&[self.group.gid]).map_err(fail("setgroups"))?,
         }
         setgid(self.group.gid).map_err(fail("setgid"))?;
+        nix::sys::prctl::set_keepcaps(dials_as_clients).map_err(fail("PR_SET_KEEPCAPS"))?;
         setuid(self.user.uid).map_err(fail("setuid"))?;
+        if dials_as_clients {
+            keep_one_capability().map_err(|error| PrivilegeError::System {
+                step: "keeping CAP_NET_RAW",
+                error: nix::errno::Errno::from_raw(error.raw_os_error()),
+            })?;
+        }
         if setuid(Uid::from_raw(0)).is_ok() && !self.user.uid.is_root() {
             return Err(PrivilegeError::System { step: "root came back", error: nix::errno::Errno::EPERM });
         }
         Ok(())
     }
+}
+
+/// Keeps CAP_NET_RAW, or CAP_NET_ADMIN where there is only that, and gives up the others (capabilities(7), ip(7) on
+/// IP_TRANSPARENT). With the first one could write packets of any kind, were raw sockets not refused by the sandbox; with the
+/// second change the host's routes.
+fn keep_one_capability() -> rustix::io::Result<()> {
+    let permitted = capabilities(None)?.permitted;
+    let wanted = [CapabilitySet::NET_RAW, CapabilitySet::NET_ADMIN];
+    let kept = wanted.into_iter().find(|one| permitted.contains(*one)).unwrap_or(CapabilitySet::empty());
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })
 }
 
 impl fmt::Display for Identity {

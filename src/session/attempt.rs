@@ -80,7 +80,7 @@ impl Engine<'_> {
             // The attempt is over before it reaches anybody, and counts neither way.
             return self.accepted(attempt, None, &Reply::default()).await;
         }
-        let mut dialogue = match self.reach(&attempt.login.mechanism).await {
+        let mut dialogue = match self.reach(&attempt.login.mechanism, attempt.counted.as_ref()).await {
             Ok(dialogue) => dialogue,
             Err(lost) => return self.unreached(&mut attempt, &lost).await,
         };
@@ -126,7 +126,7 @@ impl Engine<'_> {
                         Err(outcome) => return outcome,
                     }
                 }
-                Ok(BackStep::More | BackStep::Ready(_)) => {}
+                Ok(BackStep::More | BackStep::StartTls | BackStep::Ready(_)) => {}
                 Err(lost) => {
                     drop(dialogue);
                     self.settle(&mut attempt, Verdict::NoVerdict).await;
@@ -248,12 +248,6 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether a dialogue that is open leads where the session goes.
-    fn leads_to(&self, dialogue: &Dialogue) -> bool {
-        let Destination { backend, server } = &self.session.destination;
-        dialogue.server.backend == backend.name && server.as_ref().is_none_or(|name| dialogue.server.name == *name)
-    }
-
     /// Asks the gate for leave to bring the attempt to the backend. Other attempts from the address may have to come to
     /// their verdicts first; that is waited for within a bound.
     async fn ask(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
@@ -326,13 +320,28 @@ impl Engine<'_> {
         Outcome::End(refusal.as_str())
     }
 
-    /// The dialogue that is open already, or a new one. APOP's digest fits the timestamp we greeted with and no other.
-    async fn reach(&mut self, mechanism: &Mechanism) -> Result<Dialogue, Lost> {
-        match self.dialogue.take() {
-            Some(dialogue) if dialogue.is_open() && self.leads_to(&dialogue) => Ok(dialogue),
-            _ if *mechanism == Mechanism::APOP => Err(Lost::Closed),
-            _ => self.open(self.session.login_protocol()).await,
+    /// The dialogue that is open already, if it is with this user's server, or a new one. APOP's digest fits the timestamp
+    /// we greeted with and no other.
+    async fn reach(&mut self, mechanism: &Mechanism, user: Option<&User>) -> Result<Dialogue, Lost> {
+        let is_apop = *mechanism == Mechanism::APOP;
+        if let Some(mut dialogue) = self.dialogue.take()
+            && dialogue.is_open()
+            && (is_apop || self.suits(&dialogue, user))
+        {
+            return Ok(dialogue);
         }
+        if is_apop { Err(Lost::Closed) } else { self.open(self.session.login_protocol(), user).await }
+    }
+
+    /// Whether a dialogue that is open leads where the session goes now.
+    fn suits(&self, dialogue: &Dialogue, user: Option<&User>) -> bool {
+        let Destination { backend, server } = &self.session.destination;
+        if let Some(name) = server {
+            return dialogue.server.backend == backend.name && dialogue.server.name == *name;
+        }
+        let settings = back_settings(self.session, self.front.helo());
+        let wanted = self.session.wanted(self.session.login_protocol(), &settings, user);
+        dialogue.server.backend == backend.name && self.session.shared.backends.suits(backend, &wanted, dialogue)
     }
 
     fn gate(&self) -> Arc<Gate> {
@@ -416,7 +425,7 @@ impl Engine<'_> {
                 if let Some(dialogue) = checked {
                     tokio::spawn(dialogue.quit());
                 }
-                match self.open(self.session.listener.service.protocol()).await {
+                match self.open(self.session.listener.service.protocol(), attempt.counted.as_ref()).await {
                     Ok(dialogue) => dialogue,
                     Err(lost) => return self.unreached(&mut attempt, &lost).await,
                 }

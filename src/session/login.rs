@@ -251,7 +251,7 @@ impl Engine<'_> {
                         self.front.answer(Answer::Refused(Refusal::LoginRequired), &mut self.out);
                         continue;
                     }
-                    match self.open(Protocol::Smtp).await {
+                    match self.open(Protocol::Smtp, None).await {
                         Ok(dialogue) => return self.entered(dialogue, None, granted),
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
@@ -300,7 +300,7 @@ impl Engine<'_> {
         }
         let began = Instant::now();
         let protocol = self.session.listener.service.protocol();
-        match tokio::time::timeout(STAMP_PATIENCE, self.open(protocol)).await {
+        match tokio::time::timeout(STAMP_PATIENCE, self.open(protocol, None)).await {
             Ok(Ok(dialogue)) => {
                 let live = Arc::new(dialogue.capabilities.clone());
                 self.dialogue = Some(dialogue);
@@ -334,11 +334,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Dials the backend's server of a protocol; the time that takes is not the client's.
-    pub(super) async fn open(&mut self, protocol: Protocol) -> Result<Dialogue, Lost> {
+    /// Dials the backend's server of a protocol, the user's own where each has one; the time that takes is not the client's.
+    pub(super) async fn open(&mut self, protocol: Protocol, user: Option<&User>) -> Result<Dialogue, Lost> {
         let began = Instant::now();
         let settings = back_settings(self.session, self.front.helo());
-        let opened = self.session.dial(protocol, &settings).await;
+        let opened = self.session.dial(protocol, &settings, user).await;
         self.give_back(began);
         opened
     }
@@ -540,6 +540,7 @@ pub(super) fn back_settings(session: &Session, helo: Option<&str>) -> BackSettin
         for_client: name.is_some(),
         ehlo: name.unwrap_or_else(|| session.policy.hostname.clone()),
         temporary_replies: Arc::clone(&session.destination.backend.temporary_replies),
+        ..BackSettings::default()
     }
 }
 

@@ -4,13 +4,12 @@ use super::login::{Identity, Open, poll_write_all};
 use super::relay::{End, Ended, Relay, Side, Start};
 use super::stream::ClientStream;
 use super::{Ending, Session};
-use crate::backend::Server;
+use crate::backend::{BackendStream, Server};
 use crate::proto::{self, Goodbye};
 use bytes::BytesMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Carries the session to its end. While it lasts there is nothing of the dialogue left but who logged in, and where.
 pub(super) async fn carry(session: &Session, open: Box<Open>) -> Box<Ending> {
@@ -30,8 +29,10 @@ impl Side for ClientStream {
     }
 }
 
+impl Side for BackendStream {}
+
 /// Puts the two sides together, with what was read too far at the beginning.
-fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, TcpStream>, Option<Identity>, Arc<Server>) {
+fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStream>, Option<Identity>, Arc<Server>) {
     let Open { mut client, from_client, to_client, dialogue, identity, .. } = *open;
     client.logged_in();
     let protocol = session.listener.service.protocol();

@@ -22,8 +22,8 @@ mod stream;
 mod submission;
 mod unspoken;
 
-use crate::backend::{Backends, Dialogue, Lost};
-use crate::gate::Gate;
+use crate::backend::{BackendStream, Backends, Caller, Dialogue, Lost, Wanted};
+use crate::gate::{Gate, User};
 use crate::observe::event::{SessionId, TlsFacts};
 use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
@@ -69,6 +69,8 @@ pub struct Session {
     pub id: SessionId,
     /// The client's address, an IPv4 one in its own form. Behind a load balancer: the one in its PROXY header.
     pub client: SocketAddr,
+    /// Where it came in: an address of ours, an IPv4 one in its own form.
+    pub local: SocketAddr,
     /// The load balancer that the connection came through, if its PROXY header named the client.
     pub proxy: Option<IpAddr>,
     /// What was negotiated, once it was.
@@ -92,7 +94,7 @@ struct Ending {
     /// To be closed once the end is on record: a client may take its time over our last words.
     client: Option<stream::ClientStream>,
     /// SMTP: to be parted from likewise.
-    backend: Option<TcpStream>,
+    backend: Option<BackendStream>,
 }
 
 /// What a session on SMTP brought to the backend.
@@ -147,7 +149,7 @@ fn conclude(
 }
 
 /// Closes what a session leaves open, each side for itself.
-async fn part(client: Option<stream::ClientStream>, backend: Option<TcpStream>) {
+async fn part(client: Option<stream::ClientStream>, backend: Option<BackendStream>) {
     tokio::join!(
         async {
             if let Some(client) = client {
@@ -188,16 +190,19 @@ impl Session {
         self.policy.login_protocol(self.listener.service)
     }
 
+    /// What is asked of a backend for its sake.
+    fn wanted<'a>(&'a self, protocol: Protocol, settings: &'a BackSettings, user: Option<&'a User>) -> Wanted<'a> {
+        let caller = Some(Caller { client: self.client, local: self.local, user: user.map(User::as_bytes) });
+        Wanted { protocol, settings, timeouts: &self.policy.timeouts, caller }
+    }
+
     /// Dials the backend it goes to, or the one server of it that a service has named for its own protocol.
-    async fn dial(&self, protocol: Protocol, settings: &BackSettings) -> Result<Dialogue, Lost> {
+    async fn dial(&self, protocol: Protocol, settings: &BackSettings, user: Option<&User>) -> Result<Dialogue, Lost> {
         let (backends, Destination { backend, server }) = (&self.shared.backends, &self.destination);
-        let timeouts = &self.policy.timeouts;
+        let wanted = self.wanted(protocol, settings, user);
         match server.as_ref().filter(|_| protocol == self.listener.service.protocol()) {
-            None => backends.open(backend, protocol, settings, timeouts).await,
-            Some(name) => {
-                let server = backends.server_at(backend, protocol, name);
-                backends.open_server(&server, settings, timeouts).await
-            }
+            None => backends.open(backend, &wanted).await,
+            Some(name) => backends.open_at(backend, name, &wanted).await,
         }
     }
 

@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -87,8 +86,6 @@ pub(super) trait Side: AsyncRead + AsyncWrite + Unpin {
         0
     }
 }
-
-impl Side for TcpStream {}
 
 /// Two sides and what is under way between them.
 pub(super) struct Relay<C, B> {

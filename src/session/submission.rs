@@ -3,11 +3,12 @@
 use super::login::{Identity, Open, Proof, back_settings};
 use super::sender;
 use super::{Ending, Mail, Session};
+use crate::backend::BackendStream;
 use crate::gate::User;
 use crate::observe::{Event, Kind};
-use crate::policy::Timeouts;
+use crate::policy::{ClientAddress, Timeouts};
 use crate::proto::smtp::{
-    self, Message, Over, Progress, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
+    self, Message, Over, Progress, Received, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
 use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, line::printable};
 use bytes::{Buf, BytesMut};
@@ -17,8 +18,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
@@ -81,7 +83,7 @@ struct Follower<'s> {
     room: Room,
     transaction: Transaction,
     client: Side<ClientStream>,
-    backend: Side<TcpStream>,
+    backend: Side<BackendStream>,
     identity: Option<Identity>,
     server: String,
     mail: Mail,
@@ -172,7 +174,10 @@ impl Follower<'_> {
                     self.redial().await;
                     continue;
                 }
-                Progress::Data => continue,
+                Progress::Data => {
+                    self.add_received();
+                    continue;
+                }
                 Progress::Abandon(refused) => {
                     // Without another byte, above all without the dot that would make it a message.
                     self.backend.io = None;
@@ -341,11 +346,11 @@ impl Follower<'_> {
         }
     }
 
-    async fn try_redial(&mut self) -> Option<(TcpStream, BytesMut, Capabilities)> {
+    async fn try_redial(&mut self) -> Option<(BackendStream, BytesMut, Capabilities)> {
         let session = self.session;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
-        let mut dialogue = session.dial(Protocol::Smtp, &settings).await.ok()?;
+        let mut dialogue = session.dial(Protocol::Smtp, &settings, self.user()).await.ok()?;
         if let Some(Identity { proof: Proof::Login(login), .. }) = &self.identity {
             // A response to a challenge was for that challenge; only a password can be said again.
             if !matches!(login.credentials, Credentials::Password { .. }) {
@@ -358,6 +363,26 @@ impl Follower<'_> {
         }
         // Nothing was asked yet: what stands there would be taken for the reply to the MAIL that comes now.
         Some(dialogue.into_session()).filter(|(_, from_backend, _)| from_backend.is_empty())
+    }
+
+    /// Tells the backend of the client at the head of the message, where that is wanted.
+    fn add_received(&mut self) {
+        let session = self.session;
+        let of_backend = session.destination.backend.client_address == ClientAddress::Received;
+        if of_backend || session.policy.submission.add_received {
+            let id = session.id.to_string();
+            let received = Received {
+                helo: self.transaction.helo(),
+                client: session.client.ip(),
+                hostname: &session.policy.hostname,
+                is_secured: session.tls.is_some(),
+                is_logged_in: self.identity.is_some(),
+                id: &id,
+            };
+            // Its fields are numbers, and the year has four digits for a while.
+            let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
+            received.write(&date, &mut self.backend.buffers.to);
+        }
     }
 
     fn accepted(&mut self, message: Message) {
@@ -417,7 +442,7 @@ impl Follower<'_> {
 
 /// Ends our side of the backend's connection and waits a moment for its own end: an answer left unread would make
 /// the end a reset, and the backend log a lost connection.
-pub(super) async fn part(mut backend: TcpStream) {
+pub(super) async fn part(mut backend: BackendStream) {
     let parting = async {
         backend.shutdown().await?;
         let mut rest = [0; 512];

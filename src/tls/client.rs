@@ -125,6 +125,9 @@ fn words_of_tls(error: &rustls::Error, host: &str) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!("its certificate is not for {host}")
             }
+            CertificateError::BadSignature => {
+                "its certificate is signed by another key than that of the trusted CA of that name: is tls_ca an old one?".to_owned()
+            }
             CertificateError::Revoked => "its certificate is revoked".to_owned(),
             other => format!("its certificate is refused: {other}"),
         },

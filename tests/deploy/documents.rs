@@ -170,6 +170,9 @@ fn is_good(path: &Path, configuration: &str) {
         text = text.replace(file, &there.display().to_string());
     }
     certify(&folder, &text);
+    for found in Regex::new(r"tls_ca: ([^\s,}]+)").expect("a pattern").captures_iter(&text) {
+        make_certificate(&folder, &found[1], "authority.key");
+    }
     let text = text.replace("user: gatepost", "user: nobody");
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("our folder");
     let file = folder.path().join("gatepost.yaml");
@@ -182,10 +185,14 @@ fn is_good(path: &Path, configuration: &str) {
 fn certify(folder: &TempDir, configuration: &str) {
     let pair = Regex::new(r"chain: ([^\s,]+), key: ([^\s,]+)").expect("a pattern");
     for found in pair.captures_iter(configuration) {
-        let mut openssl = command("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-        openssl.args(["-nodes", "-days", "90", "-subj", "/CN=mail.example.net"]);
-        openssl.args(["-addext", "subjectAltName=DNS:mail.example.net", "-out", &found[1], "-keyout", &found[2]]);
-        run(openssl.current_dir(folder.path()));
+        make_certificate(folder, &found[1], &found[2]);
         std::fs::set_permissions(&found[2], std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("our file");
     }
+}
+
+fn make_certificate(folder: &TempDir, chain: &str, key: &str) {
+    let mut openssl = command("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    openssl.args(["-nodes", "-days", "90", "-subj", "/CN=mail.example.net"]);
+    openssl.args(["-addext", "subjectAltName=DNS:mail.example.net", "-out", chain, "-keyout", key]);
+    run(openssl.current_dir(folder.path()));
 }

@@ -182,8 +182,8 @@ impl Session {
         let words = ["lock", "busy", "in use", "temporar"];
         let settings = BackSettings {
             ehlo: ehlo.to_owned(),
-            for_client: false,
             temporary_replies: words.map(str::to_owned).into(),
+            ..BackSettings::default()
         };
         let machine = back(self.service.protocol(), settings);
         self.backend = Some(Backend { machine, ready: false, from: BytesMut::new(), to: BytesMut::new() });
@@ -275,6 +275,7 @@ impl Session {
                 self.state = State::Dialogue;
                 self.front.answer(Answer::Challenge(&challenge), &mut self.to_client);
             }
+            Ok(BackStep::StartTls) => panic!("nobody asked for TLS"),
             Ok(BackStep::Accepted(reply)) => self.verdict("auth.ok", Some(&reply)),
             Ok(BackStep::Rejected(reply)) => self.verdict("auth.failed", Some(&reply)),
             Ok(BackStep::Unavailable(reply)) => self.verdict("auth.error", Some(&reply)),

@@ -140,9 +140,10 @@ impl Setup {
                 text.push_str(", backend: main }\n");
             }
         }
-        let servers: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
-        let more = self.sections.get("backend").map(|keys| format!(", {}", keys.join(", "))).unwrap_or_default();
-        let main = format!("main: {{ {}, health_interval: 1h{more} }}", servers.join(", "));
+        let mut of_backend: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
+        of_backend.push("health_interval: 1h".to_owned());
+        of_backend.extend(self.sections.get("backend").into_iter().flatten().cloned());
+        let main = format!("main: {{ {} }}", of_backend.join(", "));
         let backends: Vec<&str> = std::iter::once(&main).chain(&self.others).map(String::as_str).collect();
         text.push_str(&format!("backends: {{ {} }}\n", backends.join(", ")));
         if !self.routes.is_empty() {
@@ -378,7 +379,7 @@ fn lines(items: &[impl ToString]) -> String {
 }
 
 /// One private CA for all of them: its making is tested elsewhere.
-fn state_dir() -> &'static Path {
+pub(crate) fn state_dir() -> &'static Path {
     static STATE: OnceLock<PathBuf> = OnceLock::new();
     STATE.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("it-state");

@@ -2,9 +2,12 @@
 //! plays them against a larger part of the program.
 
 mod backend;
+mod balance;
 mod bare;
+mod behind_tls;
 mod challenges;
 mod checked_elsewhere;
+mod client_address;
 mod cuts;
 mod faults;
 mod garbage;

@@ -47,6 +47,16 @@ pub(crate) struct Talk {
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// The bare socket, if that is what it is.
     fn into_wire(self: Box<Self>) -> Option<Wire>;
+
+    /// Who is at the other end, as far as the bare socket is at hand.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Our own address, likewise.
+    fn local(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl Talk {
@@ -61,7 +71,8 @@ impl Talk {
 
     pub(crate) fn over(stream: TcpStream, cut: Cut) -> Self {
         stream.set_nodelay(true).expect("a socket of ours");
-        let wire = Wire { stream, bytewise: Arc::new(AtomicBool::new(cut == Cut::Bytes)) };
+        let bytewise = Arc::new(AtomicBool::new(cut == Cut::Bytes));
+        let wire = Wire { stream, bytewise, ahead: BytesMut::new() };
         Self { io: Box::new(wire), got: BytesMut::new(), cut }
     }
 
@@ -80,6 +91,17 @@ impl Talk {
         Ok(Self { io: Box::new(stream), got: BytesMut::new(), cut: self.cut })
     }
 
+    /// Makes the server's handshake, as a backend does that was dialled.
+    pub(crate) async fn accept_tls(self, config: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+        // The ClientHello may have come in one segment with what stands before it; nothing else may.
+        assert!(self.got.first().is_none_or(|first| *first == 0x16), "in the clear: {}", self.got.escape_ascii());
+        let mut wire = self.io.into_wire().ok_or_else(|| io::Error::other("TLS inside TLS"))?;
+        wire.ahead = self.got;
+        let accepting = tokio_rustls::TlsAcceptor::from(config).accept(wire);
+        let stream = tokio::time::timeout(PATIENCE, accepting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Self { io: Box::new(stream), got: BytesMut::new(), cut: self.cut })
+    }
+
     /// Sends. That the other side has gone is seen by who reads.
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -94,6 +116,16 @@ impl Talk {
             Ok::<_, io::Error>(())
         };
         let _ = soon("room to write", sending).await;
+    }
+
+    /// The address at the other end of a connection in the clear.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.io.peer().expect("in the clear, and connected")
+    }
+
+    /// Our own address, likewise.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.io.local().expect("in the clear, and connected")
     }
 
     /// Sends one line.
@@ -123,6 +155,16 @@ impl Talk {
             let pattern = Pattern::line(line);
             self.expect(&pattern).await.unwrap_or_else(|got| panic!("expected {pattern}\n     got {got}"));
         }
+    }
+
+    /// Waits for exactly these bytes.
+    pub(crate) async fn hear_bytes(&mut self, bytes: &[u8]) {
+        while self.got.len() < bytes.len() && bytes.starts_with(&self.got) {
+            let end = self.read().await;
+            assert_eq!(end, Ok(()), "after {}", self.got.escape_ascii());
+        }
+        let got = self.got.split_to(bytes.len().min(self.got.len()));
+        assert_eq!(got.escape_ascii().to_string(), bytes.escape_ascii().to_string());
     }
 
     /// Reads one line, whatever it says.
@@ -191,11 +233,27 @@ pub(crate) fn trusting(state_dir: &Path) -> Arc<ClientConfig> {
 struct Wire {
     stream: TcpStream,
     bytewise: Arc<AtomicBool>,
+    /// Read already.
+    ahead: BytesMut,
 }
 
 impl Io for Wire {
     fn into_wire(self: Box<Self>) -> Option<Wire> {
         Some(*self)
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
+    }
+}
+
+impl Io for tokio_rustls::server::TlsStream<Wire> {
+    fn into_wire(self: Box<Self>) -> Option<Wire> {
+        None
     }
 }
 
@@ -207,6 +265,11 @@ impl Io for tokio_rustls::client::TlsStream<Wire> {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -224,6 +224,7 @@ fn back_flood<B: Back + Debug>(mut back: B, mechanism: Mechanism, text: &[u8]) -
                         return (End::Fault(fault), read);
                     }
                 }
+                Ok(BackStep::StartTls) => panic!("nobody asked for TLS"),
                 Ok(BackStep::Challenge(_)) => back.respond(b"x", &mut out),
                 Ok(BackStep::Accepted(_)) => panic!("nobody was let in"),
                 Err(fault) => return (End::Fault(fault), read),
@@ -261,8 +262,7 @@ fn a_backend_that_never_comes_to_an_end_is_left_after_64_kib() {
         ("smtp", smtp_ready, "535-5.7.8 "),
     ] {
         let text = endless(begin, again, 2 * MEGABYTE);
-        let settings =
-            BackSettings { ehlo: "mail.example.net".to_owned(), temporary_replies: [].into(), for_client: false };
+        let settings = BackSettings { ehlo: "mail.example.net".to_owned(), ..BackSettings::default() };
         let (end, read) = match protocol {
             "imap" => back_flood(ImapBack::new(settings), Mechanism::LOGIN, &text),
             "pop3" => back_flood(Pop3Back::new(settings), Mechanism::USER, &text),

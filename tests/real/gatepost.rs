@@ -48,28 +48,43 @@ impl Gatepost {
     ///
     /// The first is for `mail.example.net` and the address, the second for `second.example.net`.
     pub fn start_with(backend: Backend, more: &str, keys: &[&str]) -> Self {
-        Self::begin(backend, "", more, keys)
+        Self::begin(backend, "", "", more, keys)
+    }
+
+    /// Starts one with more keys of its backend's, separated by semicolons.
+    pub fn start_towards(backend: Backend, of_backend: &str) -> Self {
+        Self::begin(backend, of_backend, "", "", &["ecdsa"])
     }
 
     /// Starts one that takes a PROXY header from `load_balancer` on every listener.
     pub fn start_behind(load_balancer: Ipv4Addr, backend: Backend) -> Self {
-        Self::begin(backend, &format!(", proxy_protocol: [\"{load_balancer}\"]"), "", &["ecdsa"])
+        Self::begin(backend, "", &format!(", proxy_protocol: [\"{load_balancer}\"]"), "", &["ecdsa"])
     }
 
     /// Starts one whose listeners stand in front of `backend`, with other backends and routes beside it, each as it is written.
     pub fn start_routed(backend: Backend, others: &str, routes: &str) -> Self {
         let more = format!("routes:\n{routes}");
-        Self::begin_with(backend, ", backend: main", &more, &["ecdsa"], others)
+        Self::begin_with(backend, "", ", backend: main", &more, &["ecdsa"], others)
     }
 
-    fn begin(backend: Backend, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
-        Self::begin_with(backend, of_listeners, more, keys, "")
+    fn begin(backend: Backend, of_backend: &str, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
+        Self::begin_with(backend, of_backend, of_listeners, more, keys, "")
     }
 
-    fn begin_with(backend: Backend, of_listeners: &str, more: &str, keys: &[&str], others: &str) -> Self {
+    fn begin_with(
+        backend: Backend,
+        of_backend: &str,
+        of_listeners: &str,
+        more: &str,
+        keys: &[&str],
+        others: &str,
+    ) -> Self {
         let (address, directory) = (own_address(), directory("gatepost"));
         make_certificates(&directory, address, keys);
-        let text = configuration(&directory, address, backend, of_listeners, keys);
+        let mut text = configuration(&directory, address, backend, of_listeners, keys);
+        if !of_backend.is_empty() {
+            text = text.replacen("  main:\n", &format!("  main:\n    {}\n", of_backend.replace("; ", "\n    ")), 1);
+        }
         let text = text.replacen("listeners:\n", &format!("{others}listeners:\n"), 1) + more;
         write(&directory.join("gatepost.yaml"), text);
         let configuration = directory.join("gatepost.yaml");
@@ -82,9 +97,11 @@ impl Gatepost {
         let gateway = Self { address, directory, kept };
         // What a gateway shows of a server it has yet to hear is the protocol's minimum; these tests want to see the server.
         let greetings = [(backend.imap, "* OK"), (backend.pop3, "+OK"), (backend.smtp, "220")];
-        let up = greetings.iter().all(|(server, greeting)| {
-            server.is_none_or(|server| first_line(server).is_some_and(|line| line.starts_with(greeting)))
-        });
+        // One that waits for a PROXY header or for TLS is not heard here.
+        let up = of_backend.is_empty()
+            && greetings.iter().all(|(server, greeting)| {
+                server.is_none_or(|server| first_line(server).is_some_and(|line| line.starts_with(greeting)))
+            });
         gateway.wait_until_ready(if up { "readyz?backends" } else { "readyz" });
         gateway
     }

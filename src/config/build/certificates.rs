@@ -6,6 +6,7 @@ use super::files::Reader;
 use crate::policy::CertificateFiles;
 use crate::tls::{self, ChainFinding, Identity};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Every pair of files that can be read, in the order of the file.
@@ -16,17 +17,10 @@ pub(super) fn build(
     report: &mut Report,
 ) -> Vec<CertificateFiles> {
     let (mut certificates, mut identities) = (Vec::new(), Vec::new());
-    for (index, pair) in section.iter().enumerate() {
+    for (index, written) in section.iter().enumerate() {
         let spot = Spot::top("tls").key("certificates").item(index);
-        let chain = file(&spot.key("chain"), pair.chain.as_ref(), reader, report);
-        let key = file(&spot.key("key"), pair.key.as_ref(), reader, report);
-        let (Some(chain), Some(key)) = (chain, key) else { continue };
-        let files = CertificateFiles { chain, key };
-        let checked = Identity::load(&(&files).into(), SystemTime::now());
-        for finding in &checked.findings {
-            tell(finding, &spot, report);
-        }
-        identities.extend(checked.identity.map(|identity| (spot, identity)));
+        let Some((files, identity)) = pair(written, &spot, reader, report) else { continue };
+        identities.extend(identity.map(|identity| (spot, identity)));
         certificates.push(files);
     }
     // One of several may be for another name; a client that asks for the host name must find its own.
@@ -39,6 +33,23 @@ pub(super) fn build(
         tell(&finding, spot, report);
     }
     certificates
+}
+
+/// A pair of files that can be read, and what they come to where that is of use.
+pub(super) fn pair(
+    written: &sections::Certificate,
+    spot: &Spot,
+    reader: &Reader<'_>,
+    report: &mut Report,
+) -> Option<(CertificateFiles, Option<Arc<Identity>>)> {
+    let chain = file(&spot.key("chain"), written.chain.as_ref(), reader, report);
+    let key = file(&spot.key("key"), written.key.as_ref(), reader, report);
+    let files = CertificateFiles { chain: chain?, key: key? };
+    let checked = Identity::load(&(&files).into(), SystemTime::now());
+    for finding in &checked.findings {
+        tell(finding, spot, report);
+    }
+    Some((files, checked.identity))
 }
 
 fn file(spot: &Spot, written: Option<&PathBuf>, reader: &Reader<'_>, report: &mut Report) -> Option<PathBuf> {

@@ -23,7 +23,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let runtime = runtime(&file.runtime, report);
     let reader = files::Reader::new(around, runtime.user.as_deref());
     let hostname = hostname(file, report);
-    let backends = backends::build(&file.backends, report);
+    let backends = backends::build(&file.backends, &reader, report);
     let routes = routes::build(file, &backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
@@ -93,6 +93,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
             BareNewline::Normalize => policy::BareNewline::Normalize,
         },
         max_size: section.max_size.0,
+        add_received: section.add_received,
     }
 }
 

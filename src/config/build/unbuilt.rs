@@ -2,9 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{
-    BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage, StageAction,
-};
+use super::super::sections::{ClientCertificate, File, Listener, Protocol, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -39,26 +37,9 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
         "write true; for mail from strangers there is protocol: smtp",
     );
     unless(section.relay_probe != Some(true), submission.key("relay_probe"), "write false, or leave it out");
-    unless(!section.add_received, submission.key("add_received"), "write false, or leave it out");
 
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
 
-    for (name, backend) in &file.backends.0 {
-        let spot = top("backends").key(name);
-        let several = [&backend.imap, &backend.pop3, &backend.smtp]
-            .iter()
-            .any(|servers| matches!(servers, Servers::Given(list) if list.len() > 1));
-        unless(
-            backend.balance == Balance::First || !several,
-            spot.key("balance"),
-            "write first, or leave it out: the others are tried when the first is down",
-        );
-        unless(backend.tls == BackendTls::Off, spot.key("tls"), "write off, or leave it out");
-        unless(backend.tls_ca.is_none(), spot.key("tls_ca"), "leave it out");
-        unless(backend.client_address == ClientAddress::Off, spot.key("client_address"), "write off, or leave it out");
-        unless(backend.source.is_empty(), spot.key("source"), "leave it out, or write []");
-        unless(backend.max_sessions == 0, spot.key("max_sessions"), "write 0, or leave it out");
-    }
     for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {
         refuse_of_listener(listener, &top("listeners").key(name), &mut unless);
     }

@@ -9,7 +9,9 @@ mod forms;
 pub(crate) use defaults::default_listeners;
 pub(crate) use forms::{Mechanisms, Servers};
 
-use super::value::{Address, Hidden, Host, ListEntry, Named, OneOrMany, Quota, RouteProtocol, SecretText, Size, Span};
+use super::value::{
+    Address, Hidden, Host, ListEntry, Named, OneOrMany, OurAddress, Quota, RouteProtocol, SecretText, Size, Span,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -124,17 +126,26 @@ pub(crate) struct Backend {
     pub(crate) pop3: Servers,
     /// HOST:PORT, or a list: several servers.
     pub(crate) smtp: Servers,
-    /// Which of several servers is taken: `first` that is up. The others are not in this version.
+    /// Which of several servers is taken: the `first`, each in its turn (`round-robin`), the one with the fewest sessions of
+    /// ours (`least-sessions`), or for the same `user` always the same one. One that is down is passed over.
     pub(crate) balance: Balance,
-    /// TLS towards the backend. Not in this version.
+    /// TLS towards the servers: from the first byte (`implicit`), by STARTTLS or STLS before anything else (`starttls`), or
+    /// `off`. Under the first two nothing ever goes in the clear.
     pub(crate) tls: BackendTls,
-    /// PEM of the CA to trust there. Not in this version.
+    /// PEM of the CA to trust there; by default the system's.
     pub(crate) tls_ca: Option<PathBuf>,
-    /// How the backend learns the client's address. Not in this version.
+    /// The name that must stand in the servers' certificate; by default the host's name or address.
+    pub(crate) tls_name: Option<Host>,
+    /// What we prove ourselves with to servers that ask for a certificate.
+    pub(crate) tls_certificate: Option<Certificate>,
+    /// How the servers learn the client's address: by a PROXY header (`proxy-v1`, `proxy-v2`), by XCLIENT on SMTP and POP3
+    /// (`xclient`), by ID on IMAP (`imap-id`), by a Received line in each message (`received`), by being dialled from it
+    /// (`transparent`), or not at all (`off`). They must be told to believe us, and nobody but us.
     pub(crate) client_address: ClientAddress,
-    /// Our addresses to dial from. Not in this version.
-    pub(crate) source: Vec<String>,
-    /// Protects a small old server. Not in this version.
+    /// Our addresses to dial from, in turn; each has 64k ports to a server's address. [] leaves it to the system.
+    pub(crate) source: OneOrMany<OurAddress>,
+    /// The most sessions of ours on each server and protocol at a time; past it the next server is tried, and past the
+    /// last clients hear "unavailable". 0 is no limit.
     pub(crate) max_sessions: usize,
     /// How often it is asked whether it is well; every 5s while down.
     pub(crate) health_interval: Span,
@@ -345,7 +356,7 @@ pub(crate) struct Submission {
     pub(crate) accept_domains: Option<Vec<String>>,
     /// MAIL FROM must be the logged-in user's: the login name, or an address that a route leads to the same mailbox.
     pub(crate) sender_must_match: bool,
-    /// Adds a Received line. Not in this version.
+    /// Puts a Received line that tells of the client at the head of each message.
     pub(crate) add_received: bool,
     /// What is done with a CR or LF that stands alone in a message.
     pub(crate) bare_newline: BareNewline,

@@ -145,12 +145,7 @@ fn user(name: &str) -> User {
 /// The contract's defaults.
 fn policy() -> Policy {
     let rate = |text: &str| Some(text.parse().expect("a rate of the test"));
-    let backend = Arc::new(Backend {
-        name: "main".into(),
-        servers: BTreeMap::new(),
-        health_interval: MINUTE,
-        temporary_replies: Arc::new([]),
-    });
+    let backend = Arc::new(Backend::new("main", BTreeMap::new()));
     let listener = Listener {
         name: "imaps".into(),
         addresses: Vec::new(),
@@ -183,6 +178,7 @@ fn policy() -> Policy {
             sender_must_match: false,
             bare_newline: BareNewline::Reject,
             max_size: 50 << 20,
+            add_received: false,
         },
         limits: Limits {
             sessions: 20_000,

@@ -33,7 +33,7 @@ pub struct UserMap {
 }
 
 /// Where a user belongs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// To whom.
     pub backend: Arc<Backend>,

@@ -56,7 +56,7 @@ pub struct Target {
 }
 
 /// A service that speaks nginx's `auth_http` protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AuthHttp {
     /// Where it listens.
     pub server: ServerName,
@@ -196,6 +196,11 @@ pub(crate) mod tests {
             servers: servers.into(),
             health_interval: Duration::from_secs(60),
             temporary_replies: Arc::default(),
+            balance: crate::policy::Balance::First,
+            client_address: crate::policy::ClientAddress::Off,
+            max_sessions: None,
+            source: Vec::new(),
+            tls: None,
         })
     }
 

@@ -5,8 +5,8 @@ use super::{Literal, capability};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
 use crate::proto::sasl::{Script, Way, decode};
 use crate::proto::{
-    Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Mechanism, Protocol, Reply, Secret,
-    UserName,
+    Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Introduction, Login, Mechanism, Protocol,
+    Reply, Secret, UserName,
 };
 use bytes::{Buf, BufMut, BytesMut};
 use std::collections::VecDeque;
@@ -41,8 +41,14 @@ enum State {
     Greeting {
         waited: u32,
     },
+    /// STARTTLS was asked.
+    Upgrading,
+    /// The go-ahead for TLS came.
+    Handshake,
     /// CAPABILITY was asked.
     Asking,
+    /// ID was sent: who the client is.
+    Introducing,
     /// A login may be sent.
     Idle,
     Login(Attempt),
@@ -95,6 +101,8 @@ impl Back for ImapBack {
                     input.clear();
                     return Ok(BackStep::More);
                 }
+                State::Handshake if input.is_empty() => return Ok(BackStep::More),
+                State::Handshake => return Err(BackFault::Unsolicited),
                 // Not a line of IMAP begins otherwise; what speaks first and never ends a line is not waited for.
                 State::Greeting { .. } if input.first().is_some_and(|&first| first != b'*') => {
                     return Err(garbage(input));
@@ -111,6 +119,12 @@ impl Back for ImapBack {
                 return Ok(step);
             }
         }
+    }
+
+    fn secured(&mut self, out: &mut BytesMut) {
+        self.lines = LineReader::default();
+        self.literal = None;
+        self.ask(out);
     }
 
     fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault> {
@@ -210,14 +224,22 @@ impl ImapBack {
             return Err(BackFault::Unsolicited);
         }
         match reply.capabilities {
-            Some(atoms) => Ok(Some(self.ready(capability::understand(atoms)))),
-            None => {
-                self.command("CAPABILITY", out);
+            // Whatever it lists in the clear is not believed.
+            _ if self.settings.starttls => {
+                self.command("STARTTLS", out);
                 out.put_slice(b"\r\n");
-                self.state = State::Asking;
-                Ok(None)
+                self.state = State::Upgrading;
             }
+            Some(atoms) => return self.introduce(capability::understand(atoms), out),
+            None => self.ask(out),
         }
+        Ok(None)
+    }
+
+    fn ask(&mut self, out: &mut BytesMut) {
+        self.command("CAPABILITY", out);
+        out.put_slice(b"\r\n");
+        self.state = State::Asking;
     }
 
     /// A line in answer to a command of ours.
@@ -244,20 +266,43 @@ impl ImapBack {
         let (status, rest) = word(rest);
         let mut reply = parse(rest);
         reply.capabilities = reply.capabilities.or_else(|| self.heard.take());
-        let attempt = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Login(attempt) => attempt,
-            _ => return self.asked(status, reply, input).map(Some),
-        };
-        self.verdict(&attempt, status, reply).map(Some)
+        let is_ok = status.eq_ignore_ascii_case(b"OK");
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Login(attempt) => self.verdict(&attempt, status, reply).map(Some),
+            _ if !input.is_empty() => Err(BackFault::Unsolicited),
+            State::Upgrading if is_ok => {
+                self.state = State::Handshake;
+                Ok(Some(BackStep::StartTls))
+            }
+            State::Upgrading => {
+                Err(BackFault::NoStartTls(format!("STARTTLS is answered with {}", said(status, &reply))))
+            }
+            State::Introducing if is_ok => Ok(Some(self.ready(self.capabilities.clone()))),
+            State::Introducing => Err(BackFault::NoIntroduction(format!("ID, but says {}", said(status, &reply)))),
+            // A server too old for CAPABILITY still knows LOGIN.
+            _ => {
+                let known = reply.capabilities.filter(|_| is_ok).map(capability::understand);
+                self.introduce(known.unwrap_or_else(|| Capabilities::minimum(Protocol::Imap)), out)
+            }
+        }
     }
 
-    /// The answer to CAPABILITY. A server too old for the command still knows LOGIN.
-    fn asked(&mut self, status: &[u8], reply: Reply, input: &BytesMut) -> Result<BackStep, BackFault> {
-        if !input.is_empty() {
-            return Err(BackFault::Unsolicited);
-        }
-        let known = reply.capabilities.filter(|_| status.eq_ignore_ascii_case(b"OK")).map(capability::understand);
-        Ok(self.ready(known.unwrap_or_else(|| Capabilities::minimum(Protocol::Imap))))
+    /// Says who the client is, where the server is to hear it: Dovecot believes the ID (RFC 2971) of those in its
+    /// `login_trusted_networks` about these two fields.
+    fn introduce(&mut self, known: Capabilities, out: &mut BytesMut) -> Result<Option<BackStep>, BackFault> {
+        let address = match &self.settings.introduction {
+            Introduction::None => return Ok(Some(self.ready(known))),
+            _ if !known.has("ID") => return Err(BackFault::NoIntroduction("ID, which it does not list".to_owned())),
+            Introduction::Possible => return Ok(Some(self.ready(known))),
+            Introduction::Client { address, .. } => *address,
+        };
+        self.capabilities = known;
+        self.command("ID", out);
+        let (ip, port) = (address.ip(), address.port());
+        let fields = format!(" (\"x-originating-ip\" \"{ip}\" \"x-originating-port\" \"{port}\")\r\n");
+        out.put_slice(fields.as_bytes());
+        self.state = State::Introducing;
+        Ok(None)
     }
 
     fn ready(&mut self, capabilities: Capabilities) -> BackStep {
@@ -356,7 +401,7 @@ impl ImapBack {
 
     /// Whether what it says now is in answer to a command of ours.
     fn answers(&self) -> bool {
-        matches!(self.state, State::Asking | State::Login(_))
+        matches!(self.state, State::Upgrading | State::Asking | State::Introducing | State::Login(_))
     }
 
     /// A line that is no answer. One that was said to a login is not quoted: old servers repeat a command they do not
@@ -409,6 +454,11 @@ fn turned_away(line: &Line) -> Option<BackFault> {
 
 fn garbage(line: &[u8]) -> BackFault {
     BackFault::Garbage("IMAP", printable(&line[..line.len().min(64)], 64))
+}
+
+/// An answer in a fault's words.
+fn said(status: &[u8], reply: &Reply) -> String {
+    format!("{} {}", printable(status, 16), reply.to_line()).trim_end().to_owned()
 }
 
 fn no_answer_to_a_login() -> BackFault {

@@ -201,8 +201,7 @@ fn talk<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (String, String) {
 }
 
 fn ready_back(capabilities: &str) -> (ImapBack, BytesMut, BytesMut) {
-    let settings =
-        BackSettings { ehlo: String::new(), for_client: false, temporary_replies: ["lock".to_owned()].into() };
+    let settings = BackSettings { temporary_replies: ["lock".to_owned()].into(), ..BackSettings::default() };
     let (mut back, mut out) = (ImapBack::new(settings), BytesMut::new());
     let mut input = BytesMut::from(format!("* OK [CAPABILITY {capabilities}] hello\r\n").as_bytes());
     assert!(matches!(back.next(&mut input, &mut out), Ok(BackStep::Ready(_))));

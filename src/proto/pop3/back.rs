@@ -4,7 +4,9 @@ use super::capability::{Listing, of_a_server_without_capa, timestamp};
 use super::reply::{Status, acceptance, may_be_a_greeting, refusal, verdict};
 use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
 use crate::proto::sasl::{Script, Way, decode};
-use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Login, Secret, UserName};
+use crate::proto::{
+    Back, BackFault, BackSettings, BackStep, Capabilities, Credentials, Introduction, Login, Secret, UserName,
+};
 use bytes::{BufMut, BytesMut};
 
 /// The longest command with its line end, in octets (RFC 2449 section 4).
@@ -16,6 +18,8 @@ pub struct Pop3Back {
     settings: BackSettings,
     reader: LineReader,
     capabilities: Capabilities,
+    /// The greeting says that we may say who the client is. It may be said in the clear: at worst it costs a command.
+    greets_with_xclient: bool,
     /// Who is logging in: the server's text may hold the name.
     user: Option<UserName>,
     state: State,
@@ -24,6 +28,10 @@ pub struct Pop3Back {
 #[derive(Debug)]
 enum State {
     Greeting,
+    /// STLS was sent.
+    Upgrading,
+    /// The go-ahead for TLS came.
+    Handshake,
     /// CAPA was sent; `+OK` begins the list, anything else from the server means that it has none.
     Capa {
         apop: Option<String>,
@@ -32,6 +40,8 @@ enum State {
         apop: Option<String>,
         listing: Listing,
     },
+    /// XCLIENT was sent: who the client is.
+    Introducing,
     /// Nothing is asked: a login may be sent.
     Idle,
     /// More came behind a verdict. Qpopper says goodbye with an `+OK` there, which must not pass for the answer to
@@ -59,6 +69,7 @@ impl Pop3Back {
             settings,
             reader: LineReader::default(),
             capabilities: Capabilities::default(),
+            greets_with_xclient: false,
             user: None,
             state: State::Greeting,
         }
@@ -75,8 +86,8 @@ impl Back for Pop3Back {
                     return Ok(BackStep::More);
                 }
                 State::Spoilt => return Err(BackFault::Unsolicited),
-                State::Idle | State::Asked(_) if input.is_empty() => return Ok(BackStep::More),
-                State::Idle | State::Asked(_) => return Err(BackFault::Unsolicited),
+                State::Idle | State::Asked(_) | State::Handshake if input.is_empty() => return Ok(BackStep::More),
+                State::Idle | State::Asked(_) | State::Handshake => return Err(BackFault::Unsolicited),
                 State::Greeting if !may_be_a_greeting(input) => {
                     let line = &input[..memchr::memchr(b'\n', input).unwrap_or(input.len())];
                     return Err(garbage(line));
@@ -88,6 +99,13 @@ impl Back for Pop3Back {
                 return Ok(step);
             }
         }
+    }
+
+    fn secured(&mut self, out: &mut BytesMut) {
+        self.reader = LineReader::default();
+        put_command(out, &[b"CAPA"]);
+        // The timestamp was said in the clear: with it, whoever stands between chooses what a password is hashed with.
+        self.state = State::Capa { apop: None };
     }
 
     fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault> {
@@ -150,9 +168,30 @@ impl Pop3Back {
         match (std::mem::replace(&mut self.state, State::Idle), Status::parse(line)) {
             (State::Greeting, Status::Ok(text)) => {
                 alone(rest)?;
-                put_command(out, &[b"CAPA"]);
-                self.state = State::Capa { apop: timestamp(text) };
+                self.greets_with_xclient = memchr::memmem::find(text, b"[XCLIENT]").is_some();
+                if self.settings.starttls {
+                    put_command(out, &[b"STLS"]);
+                    self.state = State::Upgrading;
+                } else {
+                    put_command(out, &[b"CAPA"]);
+                    self.state = State::Capa { apop: timestamp(text) };
+                }
                 Ok(None)
+            }
+            (State::Upgrading, Status::Ok(_)) => {
+                alone(rest)?;
+                self.state = State::Handshake;
+                Ok(Some(BackStep::StartTls))
+            }
+            (State::Upgrading, Status::Err(text)) => {
+                Err(BackFault::NoStartTls(format!("STLS is answered with -ERR {}", refusal(text).to_line())))
+            }
+            (State::Introducing, Status::Ok(_)) => {
+                alone(rest)?;
+                Ok(Some(self.ready(self.capabilities.clone())))
+            }
+            (State::Introducing, Status::Err(text)) => {
+                Err(BackFault::NoIntroduction(format!("XCLIENT, but says -ERR {}", refusal(text).to_line())))
             }
             (State::Greeting, Status::Err(text)) => Err(BackFault::TurnedAway(refusal(text).to_line())),
             (State::Capa { apop }, Status::Ok(_)) => {
@@ -161,12 +200,12 @@ impl Pop3Back {
             }
             (State::Capa { apop }, Status::Err(_)) => {
                 alone(rest)?;
-                Ok(Some(self.ready(of_a_server_without_capa(apop))))
+                self.introduce(of_a_server_without_capa(apop), out)
             }
             (State::Listing { apop, mut listing }, _) => {
                 if listing.take(line)? {
                     alone(rest)?;
-                    return Ok(Some(self.ready(listing.into_capabilities(apop))));
+                    return self.introduce(listing.into_capabilities(apop), out);
                 }
                 self.state = State::Listing { apop, listing };
                 Ok(None)
@@ -216,6 +255,23 @@ impl Pop3Back {
             }
             _ => Err(garbage(line)),
         }
+    }
+
+    /// Says who the client is, where the server is to hear it. Dovecot takes this of those in its `login_trusted_networks`, and
+    /// says so in its greeting.
+    fn introduce(&mut self, known: Capabilities, out: &mut BytesMut) -> Result<Option<BackStep>, BackFault> {
+        let listed = self.greets_with_xclient || known.has("XCLIENT");
+        let address = match &self.settings.introduction {
+            Introduction::None => return Ok(Some(self.ready(known))),
+            _ if !listed => return Err(BackFault::NoIntroduction("XCLIENT, which it does not list".to_owned())),
+            Introduction::Possible => return Ok(Some(self.ready(known))),
+            Introduction::Client { address, .. } => *address,
+        };
+        self.capabilities = known;
+        let (ip, port) = (format!("ADDR={}", address.ip()), format!("PORT={}", address.port()));
+        put_command(out, &[b"XCLIENT", ip.as_bytes(), port.as_bytes()]);
+        self.state = State::Introducing;
+        Ok(None)
     }
 
     fn ready(&mut self, capabilities: Capabilities) -> BackStep {

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn not_now_is_told_from_a_wrong_password() {
         let words = ["lock", "busy"].map(str::to_owned);
-        let settings = BackSettings { ehlo: String::new(), for_client: false, temporary_replies: words.into() };
+        let settings = BackSettings { temporary_replies: words.into(), ..BackSettings::default() };
         let cases = [
             ("Password wrong", "joe", "rejected", "Password wrong"),
             ("[AUTH] mailbox busy", "joe", "rejected", "AUTH mailbox busy"),

@@ -160,7 +160,7 @@ fn talk(answers: &[&[u8]], login: &Login, cuts: &[usize]) -> (Vec<String>, Strin
 }
 
 fn back_settings() -> BackSettings {
-    BackSettings { ehlo: String::new(), for_client: false, temporary_replies: ["lock".to_owned()].into() }
+    BackSettings { temporary_replies: ["lock".to_owned()].into(), ..BackSettings::default() }
 }
 
 fn logins() -> Vec<Login> {

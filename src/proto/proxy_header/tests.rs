@@ -1,4 +1,31 @@
 use super::*;
+
+#[test]
+fn what_is_written_for_a_backend_is_what_is_read_from_a_load_balancer() {
+    let ends = |client: &str, local: &str| {
+        Some((client.parse().expect("an address of the test"), local.parse().expect("an address of the test")))
+    };
+    let rows = [
+        (ends("192.0.2.7:56324", "198.51.100.1:993"), "PROXY TCP4 192.0.2.7 198.51.100.1 56324 993\r\n"),
+        (ends("[2001:db8::7]:1", "[::1]:993"), "PROXY TCP6 2001:db8::7 ::1 1 993\r\n"),
+        (ends("[2001:db8::7]:1", "192.0.2.1:993"), "PROXY TCP6 2001:db8::7 ::ffff:192.0.2.1 1 993\r\n"),
+        (ends("192.0.2.7:1", "[::1]:993"), "PROXY TCP6 ::ffff:192.0.2.7 ::1 1 993\r\n"),
+        (None, "PROXY UNKNOWN\r\n"),
+    ];
+    for (ends, line) in rows {
+        assert_eq!(String::from_utf8_lossy(&introduce(Version::One, ends)), line);
+        for version in [Version::One, Version::Two] {
+            let header = introduce(version, ends);
+            let read = parse(&header).expect("a header").expect("a whole one");
+            assert_eq!(
+                (read.source, read.length),
+                (ends.map(|(client, _)| client), header.len()),
+                "{line} {version:?}"
+            );
+        }
+    }
+    assert_eq!(introduce(Version::Two, None), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
+}
 use proptest::prelude::*;
 
 const PROXY: u8 = 0x21;

@@ -3,8 +3,9 @@
 use super::reply::{ReplyReader, SmtpReply};
 use crate::proto::line::printable;
 use crate::proto::sasl::{Script, Way, decode};
-use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Login, Mechanism, Reply};
+use crate::proto::{Back, BackFault, BackSettings, BackStep, Capabilities, Introduction, Login, Mechanism, Reply};
 use bytes::{BufMut, BytesMut};
+use core::net::IpAddr;
 use zeroize::Zeroize as _;
 
 /// The longest command an old server must take (RFC 5321 section 4.5.3.1.4), with its line end: an AUTH past it goes
@@ -22,6 +23,10 @@ pub struct SmtpBack {
     replies: ReplyReader,
     capabilities: Capabilities,
     state: State,
+    /// TLS is up.
+    is_secured: bool,
+    /// It knows who the client is.
+    is_introduced: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +34,12 @@ enum State {
     Greeting,
     Ehlo,
     Helo,
+    /// STARTTLS was sent.
+    Upgrading,
+    /// The go-ahead for TLS came.
+    Handshake,
+    /// XCLIENT was sent: who the client is. The server greets anew.
+    Introducing,
     /// Nothing was asked.
     Idle,
     /// AUTH or a response was sent.
@@ -47,6 +58,8 @@ impl SmtpBack {
             replies: ReplyReader::default(),
             capabilities: Capabilities::default(),
             state: State::Greeting,
+            is_secured: false,
+            is_introduced: false,
         }
     }
 }
@@ -61,17 +74,26 @@ impl Back for SmtpBack {
             let step = match std::mem::replace(&mut self.state, State::Idle) {
                 State::Greeting => self.greeting(&reply, input, out)?,
                 State::Ehlo => self.ehlo(&reply, input, out)?,
-                State::Helo if reply.is_positive() => self.ready(input)?,
+                State::Helo if reply.is_positive() => self.known(Capabilities::default(), input, out)?,
+                State::Upgrading => self.upgrading(&reply, input)?,
+                State::Introducing => self.introducing(&reply, input, out)?,
                 State::Helo => return Err(turned_away(&reply)),
                 State::Auth(script) => self.auth(script, &reply, input, out)?,
                 State::Cancelled => BackStep::Unavailable(reply.summary()),
-                State::Idle | State::Challenged(_) => return Err(BackFault::Unsolicited),
+                State::Idle | State::Handshake | State::Challenged(_) => return Err(BackFault::Unsolicited),
             };
             match step {
                 BackStep::More => {}
                 step => return Ok(step),
             }
         }
+    }
+
+    fn secured(&mut self, out: &mut BytesMut) {
+        self.replies = ReplyReader::default();
+        self.is_secured = true;
+        self.hello("EHLO", out);
+        self.state = State::Ehlo;
     }
 
     fn login(&mut self, login: &Login, out: &mut BytesMut) -> Result<(), BackFault> {
@@ -133,8 +155,83 @@ impl SmtpBack {
         if !reply.is_positive() {
             return Err(turned_away(reply));
         }
-        self.capabilities = capabilities(reply);
+        self.known(capabilities(reply), input, out)
+    }
+
+    /// The capabilities are in: TLS first, then who the client is, where either is due.
+    fn known(&mut self, known: Capabilities, input: &BytesMut, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+        unasked(input)?;
+        if self.settings.starttls && !self.is_secured {
+            if !known.has("STARTTLS") {
+                return Err(BackFault::NoStartTls("it does not list STARTTLS".to_owned()));
+            }
+            out.put_slice(b"STARTTLS\r\n");
+            self.state = State::Upgrading;
+            return Ok(BackStep::More);
+        }
+        self.capabilities = known;
+        if !self.is_introduced && self.introduce(out)? {
+            self.state = State::Introducing;
+            return Ok(BackStep::More);
+        }
         self.ready(input)
+    }
+
+    fn upgrading(&mut self, reply: &SmtpReply, input: &BytesMut) -> Result<BackStep, BackFault> {
+        if reply.code() != 220 {
+            return Err(BackFault::NoStartTls(format!("STARTTLS is answered with {}", reply.summary().to_line())));
+        }
+        unasked(input)?;
+        self.state = State::Handshake;
+        Ok(BackStep::StartTls)
+    }
+
+    /// Says who the client is, where the server is to hear it (Postfix' `XCLIENT_README`); `false` where nothing was said.
+    /// Only attributes go that it lists. The name is said to be unknown, for nobody has looked it up: without a word the
+    /// server would take ours for the client's.
+    fn introduce(&mut self, out: &mut BytesMut) -> Result<bool, BackFault> {
+        let attributes = self.capabilities.argument("XCLIENT").unwrap_or_default();
+        let lists = |name: &str| attributes.split(' ').any(|listed| listed.eq_ignore_ascii_case(name));
+        let (address, login) = match &self.settings.introduction {
+            Introduction::None => return Ok(false),
+            _ if !lists("ADDR") => {
+                return Err(BackFault::NoIntroduction("XCLIENT with ADDR, which it does not list".to_owned()));
+            }
+            Introduction::Possible => return Ok(false),
+            Introduction::Client { address, login } => (address, login),
+        };
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("IPV6:{ip}"),
+        };
+        let login = login.as_ref().map(|login| xtext(login.as_bytes()));
+        let said = [
+            ("NAME", Some("[UNAVAILABLE]".to_owned())),
+            ("ADDR", Some(ip)),
+            ("PORT", Some(address.port().to_string())),
+            ("LOGIN", login),
+        ];
+        out.put_slice(b"XCLIENT");
+        for (name, value) in said {
+            if let Some(value) = value.filter(|_| lists(name)) {
+                out.put_slice(format!(" {name}={value}").as_bytes());
+            }
+        }
+        out.put_slice(b"\r\n");
+        Ok(true)
+    }
+
+    /// The server greets anew, and forgets the EHLO.
+    fn introducing(&mut self, reply: &SmtpReply, input: &BytesMut, out: &mut BytesMut) -> Result<BackStep, BackFault> {
+        if reply.code() != 220 {
+            let said = reply.summary().to_line();
+            return Err(BackFault::NoIntroduction(format!("XCLIENT, but says {said}")));
+        }
+        unasked(input)?;
+        self.is_introduced = true;
+        self.hello("EHLO", out);
+        self.state = State::Ehlo;
+        Ok(BackStep::More)
     }
 
     fn ready(&mut self, input: &BytesMut) -> Result<BackStep, BackFault> {
@@ -195,6 +292,18 @@ fn is_verdict(code: u16) -> bool {
     (500..=599).contains(&code) && !matches!(code, 500..=504 | 530 | 538)
 }
 
+/// The encoding of an attribute's value (RFC 3461 section 4): what is no printable ASCII, `+` and `=` by their numbers.
+fn xtext(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'!'..=b'~' if byte != b'+' && byte != b'=' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("+{byte:02X}")),
+        }
+    }
+    text
+}
+
 /// Bytes behind an answer, where nothing was asked.
 fn unasked(input: &BytesMut) -> Result<(), BackFault> {
     if input.is_empty() { Ok(()) } else { Err(BackFault::Unsolicited) }
@@ -230,11 +339,11 @@ fn matches_auth(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{Credentials, Secret};
+    use crate::proto::{Credentials, Secret, UserName};
     use proptest::prelude::*;
 
     fn machine(ehlo: &str) -> SmtpBack {
-        SmtpBack::new(BackSettings { ehlo: ehlo.to_owned(), for_client: false, temporary_replies: [].into() })
+        SmtpBack::new(BackSettings { ehlo: ehlo.to_owned(), ..BackSettings::default() })
     }
 
     /// Feeds pieces and shows what was written and said: `> line` for the backend, `= step` otherwise.
@@ -248,6 +357,13 @@ mod tests {
                 seen.extend(String::from_utf8_lossy(&out).lines().map(|line| format!("> {line}")));
                 match step {
                     Ok(BackStep::More) => break,
+                    Ok(BackStep::StartTls) => {
+                        seen.push("= TLS".to_owned());
+                        // What is left of a piece came behind the go-ahead.
+                        let mut out = BytesMut::new();
+                        back.secured(&mut out);
+                        seen.extend(String::from_utf8_lossy(&out).lines().map(|line| format!("> {line}")));
+                    }
                     Ok(BackStep::Ready(known)) => {
                         seen.push(format!("= ready {:?} {:?}", known.lines, known.mechanisms));
                     }
@@ -321,6 +437,79 @@ mod tests {
         for (pieces, expected) in cases {
             assert_eq!(play(&mut machine("mail.example.net"), pieces), *expected, "{pieces:?}");
         }
+    }
+
+    fn play_with(settings: BackSettings, pieces: &[&str]) -> Vec<String> {
+        play(&mut SmtpBack::new(BackSettings { ehlo: "gate".to_owned(), ..settings }), pieces)
+    }
+
+    #[test]
+    fn nothing_goes_in_the_clear_where_tls_is_asked_for_and_nothing_of_it_is_believed() {
+        let play = |pieces: &[&str]| play_with(BackSettings { starttls: true, ..BackSettings::default() }, pieces);
+        assert_eq!(
+            play(&[
+                "220 old\r\n",
+                "250-old\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n",
+                "220 go ahead\r\n",
+                "250-old\r\n250 SIZE 10\r\n"
+            ]),
+            ["> EHLO gate", "> STARTTLS", "= TLS", "> EHLO gate", "= ready [\"SIZE 10\"] []"]
+        );
+        for (pieces, end) in [
+            (&["220 old\r\n", "250 old\r\n"][..], "= fault the backend takes no TLS: it does not list STARTTLS"),
+            (
+                &["220 old\r\n", "500 what\r\n", "250 old\r\n"],
+                "= fault the backend takes no TLS: it does not list STARTTLS",
+            ),
+            (
+                &["220 old\r\n", "250-old\r\n250 STARTTLS\r\n", "454 4.7.0 no key\r\n"],
+                "= fault the backend takes no TLS: STARTTLS is answered with 454 4.7.0 no key",
+            ),
+            (
+                &["220 old\r\n", "250-old\r\n250 STARTTLS\r\n", "220 go\r\n250 AUTH PLAIN\r\n"],
+                "= fault the backend spoke without being asked",
+            ),
+        ] {
+            assert_eq!(play(pieces).last().map(String::as_str), Some(end), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_told_of_the_client_in_the_attributes_that_it_lists() {
+        let client = |address: &str, login: Option<&[u8]>| Introduction::Client {
+            address: address.parse().expect("an address of the test"),
+            login: login.and_then(|login| UserName::new(login).ok()),
+        };
+        let play =
+            |introduction, pieces: &[&str]| play_with(BackSettings { introduction, ..BackSettings::default() }, pieces);
+        let all = "250-old\r\n250 XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT\r\n";
+        for (introduction, ehlo, said) in [
+            (client("192.0.2.7:4711", None), all, "> XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7 PORT=4711"),
+            (client("[2001:db8::7]:4711", None), "250-old\r\n250 xclient addr\r\n", "> XCLIENT ADDR=IPV6:2001:db8::7"),
+            (
+                client("192.0.2.7:4711", Some(b"joe+x =\xc3\xbc")),
+                "250-old\r\n250 XCLIENT ADDR LOGIN\r\n",
+                "> XCLIENT ADDR=192.0.2.7 LOGIN=joe+2Bx+20+3D+C3+BC",
+            ),
+        ] {
+            let seen = play(introduction, &["220 old\r\n", ehlo, "220 anew\r\n", "250-old\r\n250 AUTH PLAIN\r\n"]);
+            assert_eq!(
+                seen[..4],
+                ["> EHLO gate", said, "> EHLO gate", "= ready [\"AUTH PLAIN\"] [Mechanism(\"PLAIN\")]"]
+            );
+        }
+        let not_listed =
+            "= fault the backend does not take the client's address by XCLIENT with ADDR, which it does not list";
+        for introduction in [client("192.0.2.7:1", None), Introduction::Possible] {
+            assert_eq!(play(introduction, &["220 old\r\n", "250 old\r\n"])[1..], [not_listed]);
+        }
+        assert_eq!(play(Introduction::Possible, &["220 old\r\n", all]).len(), 2, "a health check introduces nobody");
+        assert_eq!(
+            play(client("192.0.2.7:1", None), &["220 old\r\n", all, "550 5.7.0 insufficient authorization\r\n"])[2..],
+            [
+                "= fault the backend does not take the client's address by XCLIENT, but says 550 5.7.0 insufficient authorization"
+            ]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | `data` | where a message ends, and what in it is not let through |
 //! | `command`, `path` | a client's commands, and the addresses in them |
 //! | `reply` | a backend's replies |
+//! | `received` | the line that tells a backend of the client |
 //! | `capability` | which of the backend's extensions a client is shown |
 //! | `words` | what we say ourselves |
 //!
@@ -29,6 +30,14 @@
 //!                      └ 5yz → Helo ─ 250 ─┘ ↑                   │ ├ 334 → the script's next answer, or the client's
 //!                                            └───────────────────┘ └ 5yz → Rejected; 4yz, or 5yz about the command → Unavailable
 //! ```
+//!
+//! Where it is told to, it goes two ways more before it is ready, and comes back to Ehlo from each, with all forgotten that was
+//! said before:
+//!
+//! ```text
+//!   Ehlo ─ STARTTLS is listed → Upgrading ─ 220 → Handshake ── secured() ──→ Ehlo
+//!   Ehlo ─ XCLIENT is listed → Introducing ─ 220 ─────────────────────────→ Ehlo
+//! ```
 
 mod back;
 mod capability;
@@ -36,6 +45,7 @@ mod command;
 mod data;
 mod front;
 mod path;
+mod received;
 mod reply;
 mod transaction;
 mod words;
@@ -45,6 +55,7 @@ pub use capability::shown_extensions;
 pub use data::{BareNewline, DataScanner, Scan};
 pub use front::SmtpFront;
 pub use path::Address;
+pub use received::Received;
 pub use reply::{ReplyReader, SmtpReply};
 pub use transaction::{
     Envelope, MAX_OUTSTANDING, MAX_RECIPIENTS, Message, Over, Progress, Recipients, Refused, Stage, Transaction,

@@ -35,8 +35,9 @@ const NAME_FOLDERS: [&str; 8] = [
     "/usr/lib64",
 ];
 
-/// Read in passing: the module loader's index, random numbers, the process's own figures for the metrics, time zones.
-const SYSTEM: [&str; 7] = [
+/// Read in passing: the module loader's index, random numbers, the process's own figures for the metrics, time zones, and whom
+/// the system trusts, which a new configuration may ask for. Public, all of it.
+const SYSTEM: [&str; 13] = [
     "/etc/ld.so.cache",
     "/dev/urandom",
     "/dev/random",
@@ -44,6 +45,12 @@ const SYSTEM: [&str; 7] = [
     "/proc/stat",
     "/etc/localtime",
     "/usr/share/zoneinfo",
+    "/etc/ssl/certs",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/var/lib/ca-certificates",
 ];
 
 /// The files that names are resolved with. Most stand in `/etc`, which is not let in for them.

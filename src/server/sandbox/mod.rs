@@ -12,7 +12,7 @@ mod calls;
 mod files;
 
 use super::privileges::{self, Identity, PrivilegeError};
-use crate::policy::{LoneFile, Policy, Reach};
+use crate::policy::{ClientAddress, LoneFile, Policy, Reach};
 use landlock::RulesetStatus;
 use std::collections::BTreeSet;
 use std::io;
@@ -68,7 +68,9 @@ pub fn confine(policy: &Policy, identity: Option<&Identity>) -> Result<Sandbox, 
         sandbox.warn(format!("admin.socket: the folder {} cannot be made: {error}", folder.display()));
     }
     if let Some(identity) = identity {
-        identity.assume()?;
+        let dials_as_clients =
+            policy.backends.values().any(|backend| backend.client_address == ClientAddress::Transparent);
+        identity.assume(dials_as_clients)?;
         sandbox.said.push((tracing::Level::INFO, format!("running as {identity}")));
     }
     // Becoming somebody else sets it anew, to what the machine's fs.suid_dumpable says.

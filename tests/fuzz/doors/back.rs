@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
         let settings = BackSettings {
             ehlo: names[usize::from(input.settings[1] % 4)].to_owned(),
             temporary_replies: ["lock", "busy"].map(str::to_owned).into(),
-            for_client: false,
+            ..BackSettings::default()
         };
         Self {
             protocol,
@@ -153,6 +153,7 @@ impl<'a> Run<'a> {
                     assert!(self.input.len() <= MOST_KEPT, "{} octets are kept", self.input.len());
                     return false;
                 }
+                Ok(BackStep::StartTls) => panic!("nobody asked for TLS"),
                 Ok(BackStep::Ready(capabilities)) => {
                     assert_eq!(self.attempts, 0, "ready twice");
                     assert_bounded(&capabilities);

@@ -39,10 +39,8 @@ fn verdict(protocol: Protocol, input: &Input<'_>, bytes: &[u8]) {
 }
 
 fn ask(protocol: Protocol, bytes: &[u8], cuts: Cuts) -> (Verdict, String) {
-    let mut back = back(
-        protocol,
-        BackSettings { ehlo: String::new(), temporary_replies: ["busy".to_owned()].into(), for_client: false },
-    );
+    let mut back =
+        back(protocol, BackSettings { temporary_replies: ["busy".to_owned()].into(), ..BackSettings::default() });
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     let before: &[&str] = match protocol {
         Protocol::Imap => &["* OK [CAPABILITY IMAP4rev1] ready\r\n"],

@@ -117,7 +117,7 @@ impl Postfix {
                 lmtp = dovecot.lmtp(),
             ),
         );
-        write(&directory.join("master.cf"), format!("{address}:{MASTER}"));
+        write(&directory.join("master.cf"), format!("{address}:{BEHIND_A_PROXY}{address}:{MASTER}"));
         let mut check = client("postfix");
         check.arg("-c").arg(&directory).arg("check");
         output_of(check, b"");
@@ -148,11 +148,19 @@ impl Postfix {
         (self.address, 25).into()
     }
 
+    /// Where it waits for a PROXY header first.
+    pub fn smtp_behind_a_proxy(&self) -> SocketAddr {
+        (self.address, 1025).into()
+    }
+
     /// What Postfix logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 }
+
+/// Follows the address to listen on: a port for proxies.
+const BEHIND_A_PROXY: &str = "1025 inet  n  -  n  -  -  smtpd -o smtpd_upstream_proxy_protocol=haproxy\n";
 
 /// Follows the address to listen on. Nothing runs in a chroot, so that no files need to be copied into one.
 const MASTER: &str = "25 inet  n  -  n  -  -  smtpd

@@ -1,0 +1,204 @@
+//! The way to a server: which one, over which connection, and what it is told before it is asked anything.
+
+use super::connect::{Unconnected, connect};
+use super::dialogue::{Dialogue, Lost, Unready};
+use super::{BackendStream, Backends, Server, balance, source};
+use crate::policy::{Backend, Balance, ClientAddress, ServerName, Timeouts};
+use crate::proto::{BackSettings, Introduction, Protocol, proxy_header};
+use socket2::{SockRef, TcpKeepalive};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// A silent connection is asked after five minutes, and given up after about ten.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
+
+/// What a session asks of a backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What is to be spoken.
+    pub protocol: Protocol,
+    /// What the back half must know of the session.
+    pub settings: &'a BackSettings,
+    /// The policy's deadlines.
+    pub timeouts: &'a Timeouts,
+    /// For whose sake; none for a health check.
+    pub caller: Option<Caller<'a>>,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The address of ours that it came in at.
+    pub local: SocketAddr,
+    /// The user as limits know one, where that is known yet.
+    pub user: Option<&'a [u8]>,
+}
+
+impl Backends {
+    /// Dials the backend and brings the dialogue to where a login can be sent. The servers are tried in the order of its
+    /// `balance`, those known to be down last; the first that has room for a session and greets is taken.
+    ///
+    /// # Errors
+    /// What the last server did, when none of them would.
+    pub async fn open(&self, backend: &Backend, wanted: &Wanted<'_>) -> Result<Dialogue, Lost> {
+        let mut last = Lost::Unreachable("the backend has no server for this protocol".to_owned());
+        for server in self.in_order(backend, wanted) {
+            server.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
+            let Some(place) = server.enter(backend.max_sessions) else {
+                last = Lost::Full(server.name.clone(), backend.max_sessions.unwrap_or_default());
+                continue;
+            };
+            match self.open_server(backend, &server, wanted).await {
+                Ok(dialogue) => return Ok(dialogue.in_place(place)),
+                Err(lost) => last = lost,
+            }
+        }
+        Err(last)
+    }
+
+    /// The same with the server at an address, which need not be one of the configuration's.
+    ///
+    /// # Errors
+    /// What it did.
+    pub async fn open_at(&self, backend: &Backend, name: &ServerName, wanted: &Wanted<'_>) -> Result<Dialogue, Lost> {
+        let server = self.server_at(backend, wanted.protocol, name);
+        let full = || Lost::Full(name.clone(), backend.max_sessions.unwrap_or_default());
+        let place = server.enter(backend.max_sessions).ok_or_else(full)?;
+        Ok(self.open_server(backend, &server, wanted).await?.in_place(place))
+    }
+
+    /// Whether a dialogue that is open already is with the server that the session would go to now. It is, unless the same
+    /// user is always to go to the same server.
+    pub fn suits(&self, backend: &Backend, wanted: &Wanted<'_>, dialogue: &Dialogue) -> bool {
+        backend.balance != Balance::User
+            || self.in_order(backend, wanted).first().is_some_and(|first| Arc::ptr_eq(first, &dialogue.server))
+    }
+
+    fn in_order(&self, backend: &Backend, wanted: &Wanted<'_>) -> Vec<Arc<Server>> {
+        let mut servers = self.servers(backend, wanted.protocol);
+        let address = wanted.caller.map(|caller| caller.client.ip().to_string()).unwrap_or_default();
+        let user = wanted.caller.and_then(|caller| caller.user);
+        balance::arrange(&mut servers, backend.balance, user.unwrap_or(address.as_bytes()));
+        servers
+    }
+
+    /// Dials one server, and remembers how it went. What a server does once it knows the client, or has heard a name of the
+    /// client's in our EHLO, may be for that client alone: then only the health check is heard about the server.
+    ///
+    /// # Errors
+    /// [`Lost`]: it cannot be reached, does not answer in time, or does not speak the protocol.
+    pub async fn open_server(
+        &self,
+        backend: &Backend,
+        server: &Arc<Server>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Dialogue, Lost> {
+        let started = Instant::now();
+        let (settings, timeouts) = (introducing(backend, wanted), wanted.timeouts);
+        let mut is_connected = false;
+        let opened = async {
+            let socket = self.connect(&server.name, backend, wanted).await.map_err(Unready::silent)?;
+            is_connected = true;
+            server.metrics.connected(started.elapsed());
+            let mut stream = BackendStream::plain(socket);
+            if let Some(tls) = backend.tls.as_ref().filter(|tls| !tls.starttls) {
+                let secured = stream.start_tls(tls, &server.name, timeouts.tls_handshake);
+                stream = secured.await.map_err(Unready::silent)?;
+            }
+            Dialogue::begin(stream, Arc::clone(server), settings.clone(), backend.tls.as_ref(), timeouts).await
+        };
+        let opened = opened.await;
+        let knows_client = match backend.client_address {
+            ClientAddress::ProxyV1 | ClientAddress::ProxyV2 => is_connected,
+            ClientAddress::Transparent => true,
+            _ => false,
+        } && wanted.caller.is_some();
+        match opened {
+            Ok(dialogue) => {
+                // What it can do it may have said to that client alone; that it is well is so for all.
+                let for_all = (!settings.for_client && !knows_client).then_some(&dialogue.capabilities);
+                self.heard_well(server, for_all);
+                Ok(dialogue)
+            }
+            Err(Unready { lost, greeted }) => {
+                if !(settings.for_client && greeted || knows_client) {
+                    self.heard_ill(server, &lost);
+                }
+                Err(lost)
+            }
+        }
+    }
+
+    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
+    async fn connect(&self, name: &ServerName, backend: &Backend, wanted: &Wanted<'_>) -> Result<TcpStream, Lost> {
+        let timeout = wanted.timeouts.connect;
+        let deadline = Instant::now() + timeout;
+        let too_late = || {
+            let time = humantime::format_duration(timeout);
+            Lost::Timeout(format!("{name} did not take a connection within {time}"))
+        };
+        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
+            .await
+            .map_err(|_| too_late())?
+            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
+        let turn = self.dials.fetch_add(1, Ordering::Relaxed);
+        let header = proxy_header(backend.client_address, wanted.caller);
+        let transparent = wanted.caller.filter(|_| backend.client_address == ClientAddress::Transparent);
+        let dial = move |address| async move {
+            match transparent {
+                Some(caller) => source::dial_as(address, caller.client.ip()).await,
+                None => source::dial(address, &backend.source, turn).await,
+            }
+        };
+        let mut stream = connect(&addresses, deadline, dial).await.map_err(|why| match why {
+            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
+            Unconnected::Timeout => too_late(),
+            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
+        })?;
+        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
+        let _ = stream.set_nodelay(true);
+        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        // Ahead of TLS, and of the greeting. It fits into any socket's buffer.
+        if let Some(header) = header {
+            let written = tokio::time::timeout_at(deadline, stream.write_all(&header)).await;
+            written.map_err(|_| too_late())?.map_err(Lost::Broken)?;
+        }
+        Ok(stream)
+    }
+}
+
+/// The PROXY header that the backend expects, if it does.
+fn proxy_header(how: ClientAddress, caller: Option<Caller<'_>>) -> Option<Vec<u8>> {
+    let version = match how {
+        ClientAddress::ProxyV1 => proxy_header::Version::One,
+        ClientAddress::ProxyV2 => proxy_header::Version::Two,
+        _ => return None,
+    };
+    Some(proxy_header::introduce(version, caller.map(|caller| (caller.client, caller.local))))
+}
+
+/// What the back half must know of the backend, besides what it must know of the session. What a server says once it knows
+/// the client may be for that client alone.
+fn introducing(backend: &Backend, wanted: &Wanted<'_>) -> BackSettings {
+    let by_command = matches!(backend.client_address, ClientAddress::Xclient | ClientAddress::ImapId);
+    let introduction = match wanted.caller {
+        _ if !by_command || !backend.client_address.reaches(wanted.protocol) => Introduction::None,
+        None => Introduction::Possible,
+        Some(caller) => Introduction::Client { address: caller.client, login: None },
+    };
+    BackSettings {
+        for_client: wanted.settings.for_client || matches!(introduction, Introduction::Client { .. }),
+        starttls: backend.tls.as_ref().is_some_and(|tls| tls.starttls),
+        introduction,
+        ..wanted.settings.clone()
+    }
+}

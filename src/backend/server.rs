@@ -1,0 +1,102 @@
+//! One server: how it is, what it last said, how many sessions of ours are on it.
+
+use crate::observe::metrics::{BackendMetrics, Metrics};
+use crate::policy::{Backend, ServerName};
+use crate::proto::{Capabilities, Protocol};
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+/// One server of a backend for one protocol.
+#[derive(Debug)]
+pub struct Server {
+    /// The backend's name: a metric label.
+    pub backend: String,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it is.
+    pub name: ServerName,
+    pub(super) learned: ArcSwapOption<Capabilities>,
+    pub(super) state: AtomicU8,
+    pub(super) metrics: BackendMetrics,
+    /// Milliseconds after the start of the last good dialogue; zero for never.
+    pub(super) last_good: AtomicU64,
+    /// Connections there are for a session's sake.
+    sessions: AtomicUsize,
+    /// When it was last somebody's first choice, in choices.
+    chosen: AtomicU64,
+}
+
+pub(super) const UNKNOWN: u8 = 0;
+pub(super) const UP: u8 = 1;
+pub(super) const DOWN: u8 = 2;
+
+impl Server {
+    pub(super) fn new(backend: &Backend, protocol: Protocol, name: &ServerName, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            backend: backend.name.clone(),
+            protocol,
+            name: name.clone(),
+            learned: ArcSwapOption::empty(),
+            state: AtomicU8::new(UNKNOWN),
+            metrics: metrics.backend(&backend.name, protocol),
+            last_good: AtomicU64::new(0),
+            sessions: AtomicUsize::new(0),
+            chosen: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn is(&self, protocol: Protocol, name: &ServerName) -> bool {
+        self.protocol == protocol && self.name == *name
+    }
+
+    /// Whether the last that was heard of it was good. A server nobody has asked yet is not up.
+    pub fn is_up(&self) -> bool {
+        self.answers() == Some(true)
+    }
+
+    /// Whether it answered when it was last asked; `None` until it was.
+    pub fn answers(&self) -> Option<bool> {
+        match self.state.load(Ordering::Relaxed) {
+            UP => Some(true),
+            DOWN => Some(false),
+            _ => None,
+        }
+    }
+
+    /// What it last said it can do.
+    pub fn learned(&self) -> Option<Arc<Capabilities>> {
+        self.learned.load_full()
+    }
+
+    /// How many connections there are to it for a session's sake; the health check's are not among them.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn chosen(&self) -> u64 {
+        self.chosen.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn choose(&self, choice: u64) {
+        self.chosen.store(choice, Ordering::Relaxed);
+    }
+
+    /// Takes a place on it, if there are fewer than `most` taken.
+    pub(super) fn enter(self: &Arc<Self>, most: Option<usize>) -> Option<Place> {
+        let most = most.unwrap_or(usize::MAX);
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        let entered = self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        entered.is_ok().then(|| Place(Arc::clone(self)))
+    }
+}
+
+/// A session's place on a server, given back when the connection ends.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Server>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
