@@ -9,6 +9,7 @@ mod connect;
 mod dialogue;
 mod health;
 mod open;
+mod relaying;
 mod resolve;
 mod server;
 mod source;
@@ -16,6 +17,7 @@ mod stream;
 
 pub use dialogue::{Dialogue, Lost};
 pub use open::{Caller, Wanted};
+pub use relaying::Relaying;
 pub use server::Server;
 pub use stream::BackendStream;
 

@@ -1,11 +1,12 @@
 //! One server: how it is, what it last said, how many sessions of ours are on it.
 
+use super::Relaying;
 use crate::observe::metrics::{BackendMetrics, Metrics};
 use crate::policy::{Backend, ServerName};
 use crate::proto::{Capabilities, Protocol};
 use arc_swap::ArcSwapOption;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One server of a backend for one protocol.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Server {
     pub(super) metrics: BackendMetrics,
     /// Milliseconds after the start of the last good dialogue; zero for never.
     pub(super) last_good: AtomicU64,
+    /// What it does with mail for somebody else from our address.
+    relaying: Mutex<Relaying>,
     /// Connections there are for a session's sake.
     sessions: AtomicUsize,
     /// When it was last somebody's first choice, in choices.
@@ -41,6 +44,7 @@ impl Server {
             state: AtomicU8::new(UNKNOWN),
             metrics: metrics.backend(&backend.name, protocol),
             last_good: AtomicU64::new(0),
+            relaying: Mutex::new(Relaying::Unknown),
             sessions: AtomicUsize::new(0),
             chosen: AtomicU64::new(0),
         })
@@ -67,6 +71,16 @@ impl Server {
     /// What it last said it can do.
     pub fn learned(&self) -> Option<Arc<Capabilities>> {
         self.learned.load_full()
+    }
+
+    /// What it does with mail for somebody else that comes from our address without a login, as far as it was asked.
+    pub fn relaying(&self) -> Relaying {
+        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that, and gives what was known before.
+    pub(super) fn relays(&self, relaying: Relaying) -> Relaying {
+        std::mem::replace(&mut *self.relaying.lock().unwrap_or_else(PoisonError::into_inner), relaying)
     }
 
     /// How many connections there are to it for a session's sake; the health check's are not among them.

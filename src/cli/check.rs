@@ -2,10 +2,10 @@
 
 use super::source::{SourceArguments, print_findings};
 use super::{FAILED, FINE, REFUSED, print_data, say, small_runtime};
-use crate::backend::{Backends, Dialogue, Lost, Wanted};
+use crate::backend::{Backends, Dialogue, Lost, Relaying, Wanted};
 use crate::observe::Observe;
 use crate::policy::Policy;
-use crate::proto::{BackSettings, Capabilities};
+use crate::proto::{BackSettings, Capabilities, Protocol};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -71,8 +71,12 @@ fn online(policy: &Policy) -> u8 {
                 let opened: Result<Dialogue, Lost> = runtime.block_on(backends.open_server(backend, &server, &wanted));
                 match opened {
                     Ok(dialogue) => {
-                        code = code.max(print_data(describe(&place, &dialogue.capabilities)));
+                        code = code.max(print_data(describe(&place, *protocol, &dialogue.capabilities)));
                         runtime.block_on(dialogue.quit());
+                        if *protocol == Protocol::Smtp && policy.submission.relay_probe {
+                            let asked = backends.ask_whether_it_relays(policy, backend, &server);
+                            code = code.max(print_data(relays(runtime.block_on(asked))));
+                        }
                     }
                     Err(lost) => {
                         say(format_args!("{place}: {lost}"));
@@ -89,7 +93,19 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn describe(place: &str, capabilities: &Capabilities) -> String {
+/// Whether an SMTP server relays for our address, in a line.
+fn relays(relaying: Relaying) -> String {
+    let words = match relaying {
+        Relaying::Open => {
+            "relays mail to anywhere for this host without a login: take this host out of its mynetworks (or the like)"
+        }
+        Relaying::Closed => "relays nothing for this host without a login",
+        Relaying::Unknown => "does not say whether it relays for this host",
+    };
+    format!("    {words}\n")
+}
+
+fn describe(place: &str, protocol: Protocol, capabilities: &Capabilities) -> String {
     let mut text = format!("{place}: up\n");
     for line in &capabilities.lines {
         let _ = writeln!(text, "    {line}");
@@ -98,7 +114,12 @@ fn describe(place: &str, capabilities: &Capabilities) -> String {
         text.push_str("    (APOP)\n");
     }
     if !capabilities.takes_passwords() {
-        text.push_str("    takes no passwords: nobody can log in through it\n");
+        text.push_str(match protocol {
+            Protocol::Smtp => {
+                "    takes no passwords: with auth.submission: imap its customers' are checked by a login to the IMAP server\n"
+            }
+            Protocol::Imap | Protocol::Pop3 => "    takes no passwords: nobody can log in through it\n",
+        });
     }
     text
 }

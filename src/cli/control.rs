@@ -118,9 +118,14 @@ fn describe(status: &Value) -> String {
             Some(false) => "down",
             None => "not asked yet",
         };
+        // What is closed is as it should be.
+        let relays = match server["relays"].as_str() {
+            Some("open") => ", relays for our address without a login",
+            _ => "",
+        };
         let _ = writeln!(
             text,
-            "  {:<12} {}://{} {state}",
+            "  {:<12} {}://{} {state}{relays}",
             word(&server["backend"]),
             word(&server["protocol"]),
             word(&server["server"])

@@ -237,6 +237,8 @@ pub enum Checker {
 pub struct Submission {
     /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
     pub accept_domains: Arc<[String]>,
+    /// Whether SMTP servers are asked if they relay for our bare address.
+    pub relay_probe: bool,
     /// Whether the sender of a message must be the user who logged in.
     pub sender_must_match: bool,
     /// What is done with a bare CR or LF in a message.

@@ -2,7 +2,7 @@
 
 use super::{Capabilities, Login, Mechanism, Mechanisms, Protocol, Refusal, Reply, Secret, Service, TlsRule};
 use bytes::BytesMut;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// What a front half must know of the listener it stands on.
 #[derive(Debug, Clone)]

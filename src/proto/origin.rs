@@ -2,7 +2,7 @@
 //!
 //! It is believed only of clients whose listener says so. What they said is never passed on as they gave it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address in the parameters of IMAP's ID, `("name" "Roundcube" "x-originating-ip" "192.0.2.7")` (RFC 2971): quoted strings
 /// alone, as every such program sends them.

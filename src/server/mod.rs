@@ -23,6 +23,7 @@ use crate::backend::Backends;
 use crate::gate::{Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::Policy;
+use crate::proto::Protocol;
 use crate::session::Shared;
 use crate::store::Store;
 use arc_swap::ArcSwap;
@@ -117,6 +118,8 @@ pub struct ServerStatus {
     pub server: String,
     /// Whether it answered when last asked; null until it was.
     pub up: Option<bool>,
+    /// SMTP: `open`, `closed` or `unknown`: whether it relays for our bare address; null where it is not asked.
+    pub relays: Option<&'static str>,
 }
 
 impl Server {
@@ -155,7 +158,11 @@ impl Server {
             started: Instant::now(),
         });
         server.set_limit();
-        server.shared.backends.watch(&server.policy.load_full(), &*server.health.lock().await);
+        {
+            let (policy, health) = (server.policy.load_full(), server.health.lock().await);
+            server.shared.backends.watch(&policy, &health);
+            server.shared.backends.watch_relaying(&policy, &health);
+        }
         server.open(bound).await?;
         let watching = Arc::clone(&server);
         tokio::spawn(async move { watching.watch_files().await });
@@ -249,11 +256,15 @@ impl Server {
         let mut backends = Vec::new();
         for backend in policy.backends.values() {
             for protocol in backend.servers.keys() {
-                backends.extend(self.shared.backends.servers(backend, *protocol).iter().map(|server| ServerStatus {
-                    backend: backend.name.clone(),
-                    protocol: protocol.as_str(),
-                    server: server.name.to_string(),
-                    up: server.answers(),
+                backends.extend(self.shared.backends.servers(backend, *protocol).iter().map(|server| {
+                    ServerStatus {
+                        backend: backend.name.clone(),
+                        protocol: protocol.as_str(),
+                        server: server.name.to_string(),
+                        up: server.answers(),
+                        relays: (*protocol == Protocol::Smtp && policy.submission.relay_probe)
+                            .then(|| server.relaying().as_str()),
+                    }
                 }));
             }
         }

@@ -66,6 +66,7 @@ impl Server {
         if self.is_ready() {
             std::mem::replace(&mut *health, CancellationToken::new()).cancel();
             self.shared.backends.watch(&policy, &health);
+            self.shared.backends.watch_relaying(&policy, &health);
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod mail;
 mod matrix;
 mod no_verdict;
 mod proxy_protocol;
+mod relay_probe;
 mod routes;
 mod secrets;
 mod senders;

@@ -116,6 +116,11 @@ impl Gatepost {
         self.directory.join(format!("chain{index}.pem"))
     }
 
+    /// Its admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("admin.sock")
+    }
+
     /// Its key.
     pub fn key(&self, index: usize) -> PathBuf {
         self.directory.join(format!("key{index}.pem"))

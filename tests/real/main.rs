@@ -23,6 +23,7 @@ mod load_balancer;
 mod outward;
 mod pop3_clients;
 mod probing;
+mod relay_probe;
 mod relaying;
 mod routes;
 mod stapling;

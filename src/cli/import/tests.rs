@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use std::path::Path;
 
 /// What may be said about a configuration that was made of an old file: the feature is another version's, a file is not here, or
-/// the old one led to itself, too.
-const FORGIVEN: [&str; 4] = ["not in this version", "cannot be read", "No such file", "would connect to itself"];
+/// the old one was as wrong: it led to itself, or dialled IPv6 from an IPv4 address.
+const FORGIVEN: [&str; 5] =
+    ["not in this version", "cannot be read", "No such file", "would connect to itself", "none is IPv"];
 
 /// Imports a file of this text, and gives what `check` would refuse.
 fn refused(kind: Kind, text: &str) -> Option<String> {

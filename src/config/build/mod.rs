@@ -87,6 +87,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
     }
     policy::Submission {
         accept_domains: accept_domains.into(),
+        relay_probe: section.relay_probe,
         sender_must_match: section.sender_must_match,
         bare_newline: match section.bare_newline {
             BareNewline::Reject => policy::BareNewline::Reject,

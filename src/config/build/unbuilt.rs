@@ -36,7 +36,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
         submission.key("require_auth"),
         "write true; for mail from strangers there is protocol: smtp",
     );
-    unless(section.relay_probe != Some(true), submission.key("relay_probe"), "write false, or leave it out");
 
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
 

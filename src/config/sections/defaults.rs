@@ -143,7 +143,7 @@ impl Default for Submission {
     fn default() -> Self {
         Self {
             require_auth: true,
-            relay_probe: None,
+            relay_probe: true,
             accept_domains: None,
             sender_must_match: false,
             add_received: false,

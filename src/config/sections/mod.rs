@@ -350,8 +350,9 @@ pub(crate) struct Exemption {
 pub(crate) struct Submission {
     /// Nothing is relayed for a stranger. Cannot be turned off in this version.
     pub(crate) require_auth: bool,
-    /// Whether the backend is asked at start and daily if it relays for our bare address. Not in this version.
-    pub(crate) relay_probe: Option<bool>,
+    /// Whether SMTP servers are asked, at start and daily, if they relay for our bare address: sender, foreign recipient, RSET,
+    /// never a message.
+    pub(crate) relay_probe: bool,
     /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none.
     pub(crate) accept_domains: Option<Vec<String>>,
     /// MAIL FROM must be the logged-in user's: the login name, or an address that a route leads to the same mailbox.

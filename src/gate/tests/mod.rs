@@ -175,6 +175,7 @@ fn policy() -> Policy {
         },
         submission: Submission {
             accept_domains: Vec::new().into(),
+            relay_probe: false,
             sender_must_match: false,
             bare_newline: BareNewline::Reject,
             max_size: 50 << 20,

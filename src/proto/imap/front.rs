@@ -15,7 +15,7 @@ use crate::proto::{
     Violation,
 };
 use bytes::{BufMut, BytesMut};
-use std::net::IpAddr;
+use core::net::IpAddr;
 use zeroize::Zeroize;
 
 /// Lines past their bound before the connection is closed.

@@ -15,7 +15,7 @@ use crate::proto::{
     Violation,
 };
 use bytes::BytesMut;
-use std::net::IpAddr;
+use core::net::IpAddr;
 use zeroize::Zeroize as _;
 
 /// Lines past the bound that are answered; the next one ends the connection.

@@ -1,0 +1,125 @@
+//! Whether an SMTP server relays for our bare address: the trust in our network that a gateway must never lend to strangers.
+
+use super::{Backends, Dialogue, Lost, Server, Wanted};
+use crate::policy::{Backend, Policy};
+use crate::proto::smtp::{ReplyReader, SmtpReply};
+use crate::proto::{BackSettings, Protocol};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A domain that is nobody's (RFC 2606 section 3): a server that takes it takes anything.
+const FOREIGN: &str = "relay-probe@example.org";
+/// How often a server is asked.
+const DAILY: Duration = Duration::from_secs(86_400);
+/// How soon one is asked again that could not be.
+const SOON: Duration = Duration::from_secs(600);
+
+/// What a server does with mail for somebody else that comes from our address without a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relaying {
+    /// It takes it.
+    Open,
+    /// It refuses it.
+    Closed,
+    /// It could not be asked, or says "later".
+    Unknown,
+}
+
+impl Relaying {
+    /// The word in a status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Backends {
+    /// Asks every SMTP server of the policy whether it relays for us, now and daily, until `stop`.
+    pub fn watch_relaying(self: &Arc<Self>, policy: &Arc<Policy>, stop: &CancellationToken) {
+        if !policy.submission.relay_probe {
+            return;
+        }
+        for backend in policy.backends.values() {
+            for server in self.servers(backend, Protocol::Smtp) {
+                let (this, policy, backend) = (Arc::clone(self), Arc::clone(policy), Arc::clone(backend));
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    let asking = async {
+                        loop {
+                            let relaying = this.ask_whether_it_relays(&policy, &backend, &server).await;
+                            tell(&server, server.relays(relaying), relaying);
+                            tokio::time::sleep(if relaying == Relaying::Unknown { SOON } else { DAILY }).await;
+                        }
+                    };
+                    stop.run_until_cancelled(asking).await;
+                });
+            }
+        }
+    }
+
+    /// Asks one server: sender, foreign recipient, and RSET, never a message.
+    pub async fn ask_whether_it_relays(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) -> Relaying {
+        let settings = BackSettings {
+            ehlo: policy.hostname.clone(),
+            temporary_replies: Arc::clone(&backend.temporary_replies),
+            ..BackSettings::default()
+        };
+        let wanted = Wanted { protocol: Protocol::Smtp, settings: &settings, timeouts: &policy.timeouts, caller: None };
+        let Ok(dialogue) = self.open_server(backend, server, &wanted).await else { return Relaying::Unknown };
+        let asked = ask(dialogue, &policy.hostname, policy.timeouts.backend_login).await;
+        asked.unwrap_or(Relaying::Unknown)
+    }
+}
+
+async fn ask(dialogue: Dialogue, hostname: &str, patience: Duration) -> Result<Relaying, Lost> {
+    let deadline = Instant::now() + patience;
+    let (mut stream, mut input, _) = dialogue.into_session();
+    let mut replies = ReplyReader::default();
+    let mut say = async |line: &str| -> Result<SmtpReply, Lost> {
+        let exchange = async {
+            stream.write_all(format!("{line}\r\n").as_bytes()).await.map_err(Lost::Broken)?;
+            loop {
+                if let Some(reply) = replies.next(&mut input)? {
+                    return Ok(reply);
+                }
+                if stream.read_buf(&mut input).await.map_err(Lost::Broken)? == 0 {
+                    return Err(Lost::Closed);
+                }
+            }
+        };
+        let too_late = |_| Lost::Timeout("the backend did not answer in time".to_owned());
+        tokio::time::timeout_at(deadline, exchange).await.map_err(too_late)?
+    };
+    let mut relaying = Relaying::Unknown;
+    if say(&format!("MAIL FROM:<postmaster@{hostname}>")).await?.is_positive() {
+        let reply = say(&format!("RCPT TO:<{FOREIGN}>")).await?;
+        relaying = match reply {
+            _ if reply.is_positive() => Relaying::Open,
+            _ if reply.is_permanent() => Relaying::Closed,
+            _ => Relaying::Unknown,
+        };
+        say("RSET").await?;
+    }
+    // It has said what was asked; how it takes the goodbye is of no matter.
+    let _ = say("QUIT").await;
+    Ok(relaying)
+}
+
+/// Says what was found where it is news.
+fn tell(server: &Server, before: Relaying, now: Relaying) {
+    let (backend, name) = (&server.backend, &server.name);
+    match now {
+        _ if before == now => {}
+        Relaying::Open => tracing::warn!(
+            "{backend} smtp://{name} relays mail to anywhere for our address without a login: gatepost lets no stranger near it, but whoever else shares its network may send through it; take our address out of its mynetworks (or the like), and write auth.submission: imap so that customers still can send"
+        ),
+        Relaying::Closed => tracing::info!("{backend} smtp://{name} relays nothing for our address without a login"),
+        Relaying::Unknown => {}
+    }
+}
