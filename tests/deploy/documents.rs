@@ -165,7 +165,13 @@ fn is_good(path: &Path, configuration: &str) {
     for file in named.find_iter(configuration).map(|found| found.as_str()).collect::<BTreeSet<_>>() {
         let there = folder.path().join(&file[1..]);
         std::fs::create_dir_all(there.parent().expect("it is in a folder")).expect("a new folder");
-        let text_of_it = if file.ends_with(".map") { "joe main\n" } else { "192.0.2.0/24\n" };
+        let authority =
+            std::fs::read_to_string(root().join("tests/config/files/branch-ca.pem")).expect("a certificate");
+        let text_of_it = match file {
+            file if file.ends_with(".map") => "joe main\n",
+            file if file.ends_with("-ca.pem") => &authority,
+            _ => "192.0.2.0/24\n",
+        };
         std::fs::write(&there, text_of_it).expect("a new file");
         text = text.replace(file, &there.display().to_string());
     }
