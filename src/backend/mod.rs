@@ -28,7 +28,7 @@ use resolve::Resolver;
 use server::{DOWN, UP};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,6 +36,8 @@ use tokio::time::Instant;
 pub struct Backends {
     /// By the backend's name.
     servers: RwLock<HashMap<String, Vec<Arc<Server>>>>,
+    /// Servers that a service named and the configuration does not, as long as a session is there.
+    strangers: Mutex<HashMap<(String, Protocol, ServerName), Weak<Server>>>,
     resolver: Resolver,
     observe: Arc<Observe>,
     started: Instant,
@@ -50,6 +52,7 @@ impl Backends {
     pub fn new(policy: &Policy, observe: Arc<Observe>) -> Self {
         let backends = Self {
             servers: RwLock::default(),
+            strangers: Mutex::default(),
             resolver: Resolver::default(),
             observe,
             started: Instant::now(),
@@ -92,8 +95,21 @@ impl Backends {
 
     /// The server of a backend at an address, and one of which nothing is known where the configuration names none there.
     fn server_at(&self, backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Server> {
-        let known = self.servers(backend, protocol).into_iter().find(|server| server.is(protocol, name));
-        known.unwrap_or_else(|| Server::new(backend, protocol, name, self.observe.metrics()))
+        if let Some(known) = self.servers(backend, protocol).into_iter().find(|server| server.is(protocol, name)) {
+            return known;
+        }
+        let mut strangers = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (backend.name.clone(), protocol, name.clone());
+        if let Some(known) = strangers.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        // Those whose last session is over; so there are never more than sessions, and as many again.
+        if strangers.len() >= 2 * strangers.values().filter(|server| server.strong_count() > 0).count().max(64) {
+            strangers.retain(|_, server| server.strong_count() > 0);
+        }
+        let server = Server::new(backend, protocol, name, self.observe.metrics());
+        strangers.insert(key, Arc::downgrade(&server));
+        server
     }
 
     /// What a client is told the backend can do before it is dialled: what the first server that is up

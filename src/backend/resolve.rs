@@ -10,7 +10,10 @@ use tokio::time::Instant;
 /// How long an answer is used.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// Remembers what the system's resolver said. Holds one entry per configured server, so it needs no bound of its own.
+/// The most names that are remembered: a service may name any.
+const MOST: usize = 1024;
+
+/// Remembers what the system's resolver said.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     answers: Mutex<HashMap<ServerName, (Instant, Vec<SocketAddr>)>>,
@@ -32,7 +35,12 @@ impl Resolver {
             Ok(found) => {
                 let addresses: Vec<_> = found.collect();
                 let entry = (Instant::now(), addresses.clone());
-                self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), entry);
+                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+                if answers.len() >= MOST {
+                    answers.retain(|_, (when, _)| when.elapsed() < FRESH);
+                }
+                answers.insert(name.clone(), entry);
+                drop(answers);
                 Ok(addresses)
             }
             // A name server that is away for a moment must not take the mail with it.

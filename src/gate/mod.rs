@@ -270,11 +270,13 @@ impl Gate {
         Ok(window)
     }
 
-    /// Whether an address may send without a login.
+    /// Whether an address may send without a login, as nobody may that is banned.
     pub async fn is_granted(&self, client: IpAddr) -> bool {
         let rules = self.rules.load_full();
         let Some(window) = rules.pop_before_smtp else { return false };
-        self.book.is_granted(&Place::of(client, &rules.limits), window).await
+        let place = Place::of(client, &rules.limits);
+        let banned = place.nets().any(|net| self.bans.holds(net).is_some());
+        !banned && self.book.is_granted(&place, window).await
     }
 
     /// Whether a user may begin another message; one that may has begun.

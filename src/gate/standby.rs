@@ -28,7 +28,8 @@ pub struct Standby(#[expect(dead_code, reason = "held for its drop")] Vec<Held<W
 
 impl Gate {
     /// Whether another connection to the backend may wait for the client. `None`: as many do as may.
-    pub async fn standby(&self, client: IpAddr, backend: &str) -> Option<Standby> {
+    /// `most`: the sessions the backend takes at all, of which strangers may hold half.
+    pub async fn standby(&self, client: IpAddr, backend: &str, most: Option<usize>) -> Option<Standby> {
         let place = Place::of(client, &self.rules.load_full().limits);
         if place.exempt {
             return Some(Standby(Vec::new()));
@@ -39,7 +40,8 @@ impl Gate {
         let mut held: Vec<_> =
             place.nets().map(|net| enter(Waiting::For(net), place.many(net, each))).collect::<Option<_>>()?;
         if !known {
-            held.push(enter(Waiting::Of(backend.to_owned()), OF_A_BACKEND)?);
+            let of_backend = most.map_or(OF_A_BACKEND, |most| OF_A_BACKEND.min(most / 2).max(1));
+            held.push(enter(Waiting::Of(backend.to_owned()), of_backend)?);
         }
         Some(Standby(held))
     }

@@ -1,6 +1,6 @@
 //! The user as limits know one.
 
-use crate::proto::{Protocol, UserName};
+use crate::proto::{Protocol, UserName, fold};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
@@ -17,11 +17,7 @@ const MAX_NAME: usize = 255;
 impl User {
     /// The user behind a login name at a backend.
     pub fn new(backend: &str, protocol: Protocol, name: &UserName) -> Self {
-        let name = taken(protocol, name.as_bytes());
-        let mut lower = match std::str::from_utf8(name) {
-            Ok(text) => lowercase(text).into_bytes(),
-            Err(_) => name.to_ascii_lowercase(),
-        };
+        let mut lower = fold(name.as_taken(protocol));
         if lower.len() > MAX_NAME {
             let hash = Sha256::digest(&lower);
             lower.truncate(MAX_NAME - hash.len());
@@ -41,31 +37,6 @@ impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "User({})", crate::proto::line::printable(&self.0, MAX_NAME))
     }
-}
-
-/// What the backend takes of a name: otherwise each blank more would make another user with a limit of its own.
-fn taken(protocol: Protocol, name: &[u8]) -> &[u8] {
-    let is_blank = |b: &u8| *b == b' ' || b.is_ascii_control();
-    let Some(first) = name.iter().position(|b| !is_blank(b)) else { return &[] };
-    let name = &name[first..];
-    let end = match protocol {
-        Protocol::Pop3 => name.iter().position(is_blank).unwrap_or(name.len()),
-        Protocol::Imap | Protocol::Smtp => name.iter().rposition(|b| !is_blank(b)).map_or(0, |last| last + 1),
-    };
-    &name[..end]
-}
-
-/// Lower case, but for the few letters beyond ASCII whose lower case is within (KELVIN SIGN becomes `k`): they would let a
-/// stranger fail and succeed in another's name.
-fn lowercase(text: &str) -> String {
-    let mut lower = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_ascii() || c.to_lowercase().all(|l| !l.is_ascii()) {
-            true => lower.extend(c.to_lowercase()),
-            false => lower.push(c),
-        }
-    }
-    lower
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A file of users and the hashes of their passwords: `auth.submission: file:PATH`.
 
 use super::reread::Reread;
-use crate::proto::UserName;
+use crate::proto::{UserName, fold};
 use arc_swap::ArcSwap;
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ pub struct PasswordFile {
 }
 
 /// By the user's name, lower-cased.
-type Users = HashMap<Box<str>, Box<str>>;
+type Users = HashMap<Box<[u8]>, Box<str>>;
 
 /// Why a file of passwords is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +59,7 @@ impl PasswordFile {
     /// argon2id, some 20 MiB: not for a thread that serves sessions, and not many at once.
     pub fn verify(&self, user: &UserName, password: &[u8]) -> bool {
         let users = self.current.load();
-        let hash = std::str::from_utf8(user.as_bytes()).ok().and_then(|name| users.get(name.to_lowercase().as_str()));
-        match hash {
+        match users.get(&*fold(user.as_bytes())) {
             Some(hash) => matches(hash, password),
             None => {
                 // Of the kind that stands in the file.
@@ -106,7 +105,7 @@ fn parse(text: &str) -> Result<Users, Vec<(usize, String)>> {
             // Nothing of the line is shown: it may be a password.
             None => "is not `user:hash`: write it with gatepost passwd".to_owned(),
             Some((user, hash)) if !user.is_empty() && is_known(hash) => {
-                match users.insert(user.to_lowercase().into(), hash.into()) {
+                match users.insert(fold(user.as_bytes()).into(), hash.into()) {
                     None => continue,
                     Some(_) => "the user stands in a line before: leave one of them out".to_owned(),
                 }
@@ -191,6 +190,7 @@ mod tests {
             assert!(!file.verify(&user(name), b"Secret") && !file.verify(&user(name), b""), "{name}");
         }
         assert!(!file.verify(&user("dan"), b"secret"));
+        assert!(!file.verify(&user("bob@example.\u{212a}ET"), b"secret"), "KELVIN SIGN is no k");
     }
 
     #[test]

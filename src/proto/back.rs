@@ -22,6 +22,8 @@ pub enum BackStep {
     Rejected(Reply),
     /// "Not now": no verdict, never counted.
     Unavailable(Reply),
+    /// POP3: "not now", said of a mailbox that is in use to whom has shown the right password (RFC 2449 section 8.1.1).
+    InUse(Reply),
 }
 
 /// What a backend did that ends its connection without a verdict.

@@ -29,7 +29,7 @@ pub use back::{Back, BackFault, BackSettings, BackStep, Introduction, Reply};
 pub use capabilities::Capabilities;
 pub use front::{Answer, Front, FrontSettings, Goodbye, MAX_ANSWERS, MAX_ERRORS, Step, Violation};
 pub use refusal::Refusal;
-pub use sasl::{Credentials, Login, Mechanism, Mechanisms, UserName};
+pub use sasl::{Credentials, Login, Mechanism, Mechanisms, UserName, fold};
 pub use secret::Secret;
 pub use stranger::is_http;
 

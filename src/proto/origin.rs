@@ -20,10 +20,14 @@ pub(super) fn of_imap_id(parameters: &[u8]) -> Option<IpAddr> {
     found
 }
 
-/// A quoted string without quotes in it, and what stands behind it.
+/// A quoted string, as it stands between its quotes, and what stands behind it.
 fn string(text: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let inside = text.strip_prefix(b"\"")?;
-    let end = memchr::memchr2(b'"', b'\\', inside).filter(|end| inside[*end] == b'"')?;
+    let mut end = 0;
+    while *inside.get(end)? != b'"' {
+        // Behind a backslash any octet is itself.
+        end += if inside[end] == b'\\' { 2 } else { 1 };
+    }
     Some((Some(&inside[..end]), inside[end + 1..].trim_ascii_start()))
 }
 
@@ -71,6 +75,8 @@ mod tests {
             ("(\"name\" \"x-originating-ip\" \"version\" \"192.0.2.7\")", None),
             ("(\"x-originating-ip\" \"somewhere\")", None),
             ("(\"x-originating-ip\" \"192.0.2.7\\\"\")", None),
+            ("(\"command\" \"/?a=\\\"\" \"x-originating-ip\" \"192.0.2.7\")", Some("192.0.2.7")),
+            ("(\"command\" \"x\\", None),
             ("(\"x-originating-ip\")", None),
             ("NIL", None),
             ("", None),

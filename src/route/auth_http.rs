@@ -107,7 +107,11 @@ fn ends(head: &[u8]) -> bool {
 
 /// The request, its headers in nginx's order.
 fn request(service: &AuthHttp, inquiry: &Inquiry<'_>, user: &UserName) -> Zeroizing<Vec<u8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(4096));
+    // Room for all of it from the start: a buffer that grows leaves what it held behind.
+    let secrets = inquiry.password.map_or(0, |password| password.declassify().len());
+    let headers: usize = service.headers.iter().map(|(name, value)| name.len() + value.declassify().len() + 4).sum();
+    let room = 2048 + service.path.len() + service.host.len() + headers + 3 * (user.as_bytes().len() + secrets);
+    let mut out = Zeroizing::new(Vec::with_capacity(room));
     let mut put = |name: &str, value: &[u8]| {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(value);

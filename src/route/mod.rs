@@ -59,6 +59,17 @@ impl Destination {
     }
 }
 
+/// Whether a client whose user is not known may go where its connection leads.
+///
+/// # Errors
+/// [`Astray::NotAllowed`].
+pub fn may_go(routes: &Routes, traveller: &Traveller<'_>, client: IpAddr) -> Result<(), Astray> {
+    match routes.before_login(traveller) {
+        Some(route) if !route.admits(client) => Err(Astray::NotAllowed),
+        _ => Ok(()),
+    }
+}
+
 /// The destination of a connection whose user is not known, or never will be. `fallback`: the listener's backend.
 pub fn before_login(routes: &Routes, traveller: &Traveller<'_>, fallback: &Arc<Backend>) -> Destination {
     let target = routes.before_login(traveller).and_then(|route| match &route.leads {
@@ -91,7 +102,7 @@ pub fn of_user<'a>(
     let Some((route, entry)) = routes.of_user(traveller, user) else {
         return Ok(Found::Way(Way { destination: Destination::any_of(fallback), login: None, password: None }));
     };
-    if route.allow.as_ref().is_some_and(|list| !list.contains(client)) {
+    if !route.admits(client) {
         return Err(Astray::NotAllowed);
     }
     let (backend, login) = match (&route.leads, &entry) {
@@ -102,7 +113,8 @@ pub fn of_user<'a>(
             (backend.as_ref().unwrap_or(fallback), login.as_ref())
         }
     };
-    let login = login.map(|login| login.apply(user)).transpose().map_err(|_| Astray::NoSuchUser)?;
+    let taken = || UserName::new(user.as_taken(traveller.login_protocol));
+    let login = login.map(|login| login.apply(&taken()?)).transpose().map_err(|_| Astray::NoSuchUser)?;
     let login = login.filter(|login| login != user);
     Ok(Found::Way(Way { destination: Destination::any_of(backend), login, password: None }))
 }

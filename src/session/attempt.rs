@@ -5,26 +5,17 @@ use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
-use crate::policy::Checker;
-use crate::policy::route::AuthHttp;
 use crate::proto::sasl;
 use crate::proto::{
-    Answer, BackStep, Credentials, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Service, Step, UserName,
+    Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Secret, Service, Step, UserName,
 };
-use crate::route::{self, Astray, Destination, Found, Inquiry, Way};
+use crate::route::Destination;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long an attempt waits for the verdicts on others from its address before it hears "temporary".
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a password that another server than the sender's own has found right is not asked about again.
-const FRESH: Duration = Duration::from_secs(60);
-
-/// How many hashes of passwords are checked at once.
-static HASHING: Semaphore = Semaphore::const_new(4);
 
 /// Which part of the time for the login there is for the response to a challenge: it comes from a program, and the backend
 /// holds a connection for it.
@@ -43,28 +34,31 @@ pub(super) enum Outcome {
 }
 
 /// The facts of the attempt under way.
-struct Try {
-    login: Login,
-    user: Option<UserName>,
+pub(super) struct Try {
+    pub(super) login: Login,
+    pub(super) user: Option<UserName>,
     /// The user's name as it is counted.
-    counted: Option<User>,
+    pub(super) counted: Option<User>,
     /// When the last byte of a credential came.
-    heard: Instant,
-    server: Option<String>,
+    pub(super) heard: Instant,
+    pub(super) server: Option<String>,
     /// What the exchange was about.
-    unspoken: Unspoken,
+    pub(super) unspoken: Unspoken,
     /// The name that is sent to the backend, where it is not the one the client gave.
-    sent_as: Option<UserName>,
+    pub(super) sent_as: Option<UserName>,
+    /// The password the client gave, where another is sent to the backend.
+    pub(super) typed: Option<Secret<Vec<u8>>>,
+    /// The answer waits at least so long, by the word of a service.
+    pub(super) hold: Duration,
     /// A service has said that the password is right, and is believed.
-    is_vouched_for: bool,
+    pub(super) is_vouched_for: bool,
     /// Leave to ask the backend, until the verdict.
-    ticket: Option<Ticket>,
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Engine<'_> {
     /// Brings a login to the backend and its verdict to the client.
     pub(super) async fn attempt(&mut self, login: Login) -> Outcome {
-        self.adopt_origin();
         let mut attempt = Try::new(login);
         // The backend may take its time: what was answered before must not wait for it.
         if let Err(gone) = self.flush().await {
@@ -101,10 +95,10 @@ impl Engine<'_> {
                     return outcome;
                 }
                 // The mailbox is in use by whoever fetches mail at the moment; the password was right.
-                Ok(BackStep::Unavailable(reply)) if self.only_checks() && reply.code.as_deref() == Some("IN-USE") => {
+                Ok(BackStep::InUse(reply)) if self.only_checks() => {
                     return self.accepted(attempt, Some(dialogue), &reply).await;
                 }
-                Ok(BackStep::Unavailable(reply)) => {
+                Ok(BackStep::Unavailable(reply) | BackStep::InUse(reply)) => {
                     self.settle(&mut attempt, Verdict::NoVerdict).await;
                     self.unavailable(&attempt, "backend_temporary", None, Some(&reply)).await;
                     self.keep(dialogue).await;
@@ -136,121 +130,9 @@ impl Engine<'_> {
         }
     }
 
-    /// Finds where the user belongs and asks the gate for leave to go there. A service is asked once the gate has said yes.
-    async fn find_the_way(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
-        let Some(user) = attempt.user.clone() else { return self.ask(attempt).await };
-        let (policy, fallback) = (Arc::clone(&self.session.policy), Arc::clone(&self.session.listener.backend));
-        let client = self.session.client.ip();
-        let found = route::of_user(&policy.routes, &self.session.traveller(), client, &user, &fallback);
-        match found {
-            Ok(Found::Way(way)) => {
-                self.take(way, attempt);
-                let counted = attempt.sent_as.as_ref().unwrap_or(&user);
-                attempt.counted = Some(self.counted(counted));
-                self.ask(attempt).await
-            }
-            Ok(Found::Ask(service)) => {
-                self.session.destination = Destination::any_of(service.backend.as_ref().unwrap_or(&fallback));
-                attempt.counted = Some(self.counted(&user));
-                self.ask(attempt).await?;
-                match self.inquire(service, attempt, &user).await {
-                    Ok(way) => {
-                        self.take(way, attempt);
-                        let is_sender = self.session.listener.service == Service::Submission;
-                        attempt.is_vouched_for = is_sender && policy.auth.submission == Checker::AuthHttp;
-                        Ok(())
-                    }
-                    Err(astray) => Err(self.astray(attempt, astray).await),
-                }
-            }
-            Err(Astray::NotAllowed) => {
-                self.gate().denied(client).await;
-                Err(self.refuse(attempt, Refusal::NotAllowed).await)
-            }
-            Err(astray) => {
-                attempt.counted = Some(self.counted(&user));
-                self.ask(attempt).await?;
-                Err(self.astray(attempt, astray).await)
-            }
-        }
-    }
-
-    /// Asks a service where the user belongs. The time that takes is not the client's.
-    async fn inquire(&mut self, service: &AuthHttp, attempt: &Try, user: &UserName) -> Result<Way, Astray> {
-        let began = Instant::now();
-        let session = &*self.session;
-        let inquiry = Inquiry {
-            protocol: session.listener.service.protocol(),
-            password: attempt.login.secret(),
-            attempt: self.inquiries,
-            client: session.client,
-            is_proxied: session.proxy.is_some(),
-            tls: session.tls.as_ref().map(|tls| route::Tls { version: tls.version, cipher: tls.cipher }),
-        };
-        let asking = route::ask(service, &inquiry, user, &session.destination.backend);
-        let answer = tokio::select! {
-            answer = asking => answer,
-            () = session.leave.cancelled() => Err(Astray::Unavailable("we are going down".to_owned())),
-        };
-        self.inquiries += 1;
-        self.give_back(began);
-        answer
-    }
-
-    /// Goes a way: the place, and what is sent there.
-    fn take(&mut self, way: Way, attempt: &mut Try) {
-        self.session.destination = way.destination;
-        if let Credentials::Password { user, password, .. } = &mut attempt.login.credentials {
-            if let Some(login) = &way.login {
-                user.clone_from(login);
-            }
-            if let Some(new) = way.password {
-                *password = new;
-            }
-        }
-        attempt.sent_as = way.login;
-    }
-
-    /// Answers a login that leads nowhere.
-    async fn astray(&mut self, attempt: &mut Try, astray: Astray) -> Outcome {
-        match astray {
-            Astray::NotAllowed => self.refuse(attempt, Refusal::NotAllowed).await,
-            Astray::NoSuchUser => self.rejected(attempt, &Reply::default()).await,
-            Astray::Unavailable(detail) => {
-                attempt.ticket = None;
-                self.unavailable(attempt, "backend_down", Some(&detail), None).await;
-                Outcome::Go
-            }
-            Astray::Rejected { reply, wait } => {
-                if let Some(wait) = wait {
-                    let began = Instant::now();
-                    tokio::time::sleep_until(attempt.heard + wait).await;
-                    self.give_back(began);
-                }
-                let settings = back_settings(self.session, None);
-                let is_temporary = reply.code.as_deref().is_some_and(|code| code.starts_with('4'))
-                    || settings.is_temporary(&reply.text, attempt.user.as_ref());
-                let outcome = if is_temporary {
-                    self.settle(attempt, Verdict::NoVerdict).await;
-                    self.record_with(attempt, Kind::AuthError, Some("backend_temporary"), Some(&reply), None);
-                    self.hold_back(attempt).await;
-                    self.front.answer(Answer::Worded { reply: &reply, is_temporary }, &mut self.out);
-                    Outcome::Go
-                } else {
-                    self.turn_down(attempt, &reply, Answer::Worded { reply: &reply, is_temporary }).await
-                };
-                match outcome {
-                    // As nginx has it: who gives no time for another try wants none.
-                    Outcome::Go if wait.is_none() => Outcome::End("auth_http"),
-                    outcome => outcome,
-                }
-            }
-        }
-    }
-
     /// Asks the gate for leave to bring the attempt to the backend. Other attempts from the address may have to come to
     /// their verdicts first; that is waited for within a bound.
-    async fn ask(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
+    pub(super) async fn ask(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
         let began = Instant::now();
         let (gate, leave) = (self.gate(), self.session.leave.clone());
         let answer = {
@@ -344,69 +226,30 @@ impl Engine<'_> {
         dialogue.server.backend == backend.name && self.session.shared.backends.suits(backend, &wanted, dialogue)
     }
 
-    fn gate(&self) -> Arc<Gate> {
+    pub(super) fn gate(&self) -> Arc<Gate> {
         Arc::clone(&self.session.shared.gate)
     }
 
     /// The user as the gate counts one.
-    fn counted(&self, name: &UserName) -> User {
-        User::new(&self.session.destination.backend.name, self.session.listener.service.protocol(), name)
+    pub(super) fn counted(&self, name: &UserName) -> User {
+        User::new(&self.session.destination.backend.name, self.session.login_protocol(), name)
     }
 
-    fn question<'a>(&'a self, attempt: &'a Try) -> Attempt<'a> {
+    pub(super) fn question<'a>(&'a self, attempt: &'a Try) -> Attempt<'a> {
         Attempt {
             client: self.session.client.ip(),
             user: attempt.counted.as_ref(),
-            password: attempt.login.secret(),
+            password: attempt.secret(),
             backend: &self.session.destination.backend.name,
         }
     }
 
     /// Hands the verdict to the gate.
-    async fn settle(&self, attempt: &mut Try, verdict: Verdict) -> Ruling {
+    pub(super) async fn settle(&self, attempt: &mut Try, verdict: Verdict) -> Ruling {
         match attempt.ticket.take() {
             Some(ticket) => self.gate().outcome(ticket, &self.question(attempt), verdict).await,
             None => Ruling::NoVerdict,
         }
-    }
-
-    /// Looks the password up in the file of passwords, if that is where a sender's is.
-    async fn look_up(&mut self, attempt: &mut Try) -> Result<(), Outcome> {
-        let policy = Arc::clone(&self.session.policy);
-        let Checker::File(file) = &policy.auth.submission else { return Ok(()) };
-        let (Service::Submission, Some(user), Some(password)) =
-            (self.session.listener.service, attempt.user.clone(), attempt.login.secret().cloned())
-        else {
-            return Ok(());
-        };
-        let began = Instant::now();
-        // Each takes a processor and some 20 MiB for a while.
-        let Ok(_turn) = HASHING.acquire().await else { return Ok(()) };
-        let file = Arc::clone(file);
-        let verified = tokio::task::spawn_blocking(move || file.verify(&user, password.declassify())).await;
-        self.give_back(began);
-        match verified {
-            Ok(true) => {
-                attempt.is_vouched_for = true;
-                Ok(())
-            }
-            Ok(false) => Err(self.rejected(attempt, &Reply::default()).await),
-            Err(error) => {
-                self.unavailable(attempt, "backend_down", Some(&format!("checking a hash failed: {error}")), None)
-                    .await;
-                Err(Outcome::Go)
-            }
-        }
-    }
-
-    /// Whether the server that is asked is there for the password alone.
-    fn only_checks(&self) -> bool {
-        self.session.login_protocol() != self.session.listener.service.protocol()
-    }
-
-    /// Whether the password worked a moment ago, so that a program that sends many mails does not log in elsewhere for each.
-    async fn has_just_proved(&self, attempt: &Try) -> bool {
-        self.only_checks() && self.gate().has_just_proved(&self.question(attempt), FRESH).await
     }
 
     /// Lets the user in. `dialogue`: where the password was checked, if a server was asked.
@@ -431,6 +274,7 @@ impl Engine<'_> {
                 }
             }
         };
+        attempt.server.get_or_insert_with(|| dialogue.server.name.to_string());
         let by_backend = checker == Some(dialogue.server.protocol);
         let slot = match attempt.counted.as_ref().map(|user| self.gate().user_session(user)) {
             Some(Err(refusal)) => {
@@ -451,12 +295,12 @@ impl Engine<'_> {
         Outcome::LoggedIn(Box::new(dialogue), identity)
     }
 
-    async fn rejected(&mut self, attempt: &mut Try, reply: &Reply) -> Outcome {
+    pub(super) async fn rejected(&mut self, attempt: &mut Try, reply: &Reply) -> Outcome {
         self.turn_down(attempt, reply, Answer::Rejected(reply)).await
     }
 
     /// Counts, records and answers a verdict against the client.
-    async fn turn_down(&mut self, attempt: &mut Try, reply: &Reply, answer: Answer<'_>) -> Outcome {
+    pub(super) async fn turn_down(&mut self, attempt: &mut Try, reply: &Reply, answer: Answer<'_>) -> Outcome {
         let reason = match self.settle(attempt, Verdict::Rejected).await {
             Ruling::Failed(reason) => reason,
             Ruling::Accepted | Ruling::Outage | Ruling::NoVerdict => {
@@ -481,7 +325,7 @@ impl Engine<'_> {
         Outcome::Go
     }
 
-    async fn refuse(&mut self, attempt: &Try, refusal: Refusal) -> Outcome {
+    pub(super) async fn refuse(&mut self, attempt: &Try, refusal: Refusal) -> Outcome {
         self.record(attempt, Kind::AuthRefused, refusal.as_str());
         self.hold_back(attempt).await;
         self.front.answer(Answer::Refused(refusal), &mut self.out);
@@ -504,7 +348,13 @@ impl Engine<'_> {
         Outcome::Go
     }
 
-    async fn unavailable(&mut self, attempt: &Try, reason: &str, detail: Option<&str>, reply: Option<&Reply>) {
+    pub(super) async fn unavailable(
+        &mut self,
+        attempt: &Try,
+        reason: &str,
+        detail: Option<&str>,
+        reply: Option<&Reply>,
+    ) {
         self.record_with(attempt, Kind::AuthError, Some(reason), reply, detail);
         self.hold_back(attempt).await;
         self.front.answer(Answer::Unavailable(reply), &mut self.out);
@@ -513,9 +363,13 @@ impl Engine<'_> {
     /// The answer leaves no sooner than `failure_delay` after the last byte of the credentials, whatever was found out
     /// meanwhile: an unknown user and a wrong password take equally long, and so does "not now", which a backend may say
     /// to a wrong password too.
-    async fn hold_back(&mut self, attempt: &Try) {
+    pub(super) async fn hold_back(&mut self, attempt: &Try) {
         let began = Instant::now();
-        tokio::time::sleep_until(attempt.heard + self.session.policy.limits.failure_delay).await;
+        let delay = self.session.policy.limits.failure_delay.max(attempt.hold);
+        tokio::select! {
+            () = tokio::time::sleep_until(attempt.heard + delay) => {}
+            () = self.session.leave.cancelled() => {}
+        }
         self.give_back(began);
     }
 
@@ -523,7 +377,7 @@ impl Engine<'_> {
         self.record_with(attempt, kind, Some(reason), None, None);
     }
 
-    fn record_with(
+    pub(super) fn record_with(
         &self,
         attempt: &Try,
         kind: Kind,
@@ -556,9 +410,16 @@ impl Try {
             server: None,
             unspoken: Unspoken::default(),
             sent_as: None,
+            typed: None,
+            hold: Duration::ZERO,
             is_vouched_for: false,
             ticket: None,
         }
+    }
+
+    /// The password the client gave, where one was seen.
+    pub(super) fn secret(&self) -> Option<&Secret<Vec<u8>>> {
+        self.typed.as_ref().or_else(|| self.login.secret())
     }
 
     fn name(&self) -> Option<String> {

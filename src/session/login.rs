@@ -15,6 +15,7 @@ use crate::proto::{
     self, Answer, BackSettings, Capabilities, Front, Goodbye, Login, MAX_ANSWERS, Mechanism, Protocol, Refusal,
     Service, Step, TlsRule, UserName, Violation,
 };
+use crate::route;
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
 use std::net::SocketAddr;
@@ -198,6 +199,7 @@ impl Engine<'_> {
             };
             if !matches!(step, Step::More) {
                 self.forget();
+                self.adopt_origin();
             }
             match step {
                 // What a front left until its answers are written is looked at before more is read.
@@ -242,7 +244,8 @@ impl Engine<'_> {
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity), true),
                 },
                 Step::Mail => {
-                    self.adopt_origin();
+                    // Whoever tried to log in before, and as whom, has no part in it.
+                    self.session.set_out();
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
@@ -250,6 +253,12 @@ impl Engine<'_> {
                     if !granted && self.session.listener.service == Service::Submission {
                         self.front.answer(Answer::Refused(Refusal::LoginRequired), &mut self.out);
                         continue;
+                    }
+                    let (routes, client) = (&self.session.policy.routes, self.session.client.ip());
+                    if route::may_go(routes, &self.session.traveller(), client).is_err() {
+                        self.refused(Refusal::NotAllowed, None, None).await;
+                        self.front.answer(Answer::Refused(Refusal::NotAllowed), &mut self.out);
+                        return self.end(Refusal::NotAllowed.as_str()).await;
                     }
                     match self.open(Protocol::Smtp, None).await {
                         Ok(dialogue) => return self.entered(dialogue, None, granted),
@@ -285,8 +294,10 @@ impl Engine<'_> {
 
     /// From here on the session is that of whom a believed client speaks for; its own address is kept beside it.
     pub(super) fn adopt_origin(&mut self) {
-        if let Some(origin) = self.front.origin() {
+        if let Some(origin) = self.front.origin().filter(|origin| *origin != self.session.client.ip()) {
             self.session.proxy.get_or_insert(self.session.client.ip());
+            // What was dialled was told of somebody else.
+            (self.dialogue, self.standby) = (None, None);
             // Whose port it is nobody said.
             self.session.client = SocketAddr::new(origin, 0);
         }
@@ -321,8 +332,9 @@ impl Engine<'_> {
     /// Whether a connection to the backend may wait for the client; an old server has few.
     pub(super) async fn may_wait(&mut self) -> bool {
         if self.standby.is_none() {
-            let backend = &self.session.destination.backend.name;
-            self.standby = self.session.shared.gate.standby(self.session.client.ip(), backend).await;
+            let backend = &self.session.destination.backend;
+            let client = self.session.client.ip();
+            self.standby = self.session.shared.gate.standby(client, &backend.name, backend.max_sessions).await;
         }
         self.standby.is_some()
     }

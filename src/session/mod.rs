@@ -21,6 +21,7 @@ mod sender;
 mod stream;
 mod submission;
 mod unspoken;
+mod way;
 
 use crate::backend::{BackendStream, Backends, Caller, Dialogue, Lost, Wanted};
 use crate::gate::{Gate, User};
@@ -168,7 +169,7 @@ impl Session {
     /// What routes look at.
     fn traveller(&self) -> Traveller<'_> {
         let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-        Traveller { protocol: self.listener.service.protocol(), sni }
+        Traveller { protocol: self.listener.service.protocol(), login_protocol: self.login_protocol(), sni }
     }
 
     /// The name asked for by SNI, as far as it is known.

@@ -34,11 +34,15 @@ fn is_ours(session: &Session, domain: &str) -> bool {
     parent.into_iter().chain([hostname.as_str()]).chain(accepted).any(|ours| ours.eq_ignore_ascii_case(domain))
 }
 
-/// Whether who logs in by this address gets the mailbox.
+/// Whether who logs in by this address gets the mailbox, by a route that is about the address: one for whatever comes would make
+/// everybody's address anybody's.
 fn leads_to(session: &Session, address: &str, mailbox: &UserName) -> bool {
     let Ok(address) = UserName::new(address.as_bytes()) else { return false };
-    let (traveller, client) = (session.traveller(), session.client.ip());
-    let found = route::of_user(&session.policy.routes, &traveller, client, &address, &session.listener.backend);
+    let (routes, traveller) = (&session.policy.routes, session.traveller());
+    if !routes.of_user(&traveller, &address).is_some_and(|(route, entry)| route.names_domain(entry.as_ref())) {
+        return false;
+    }
+    let found = route::of_user(routes, &traveller, session.client.ip(), &address, &session.listener.backend);
     let Ok(Found::Way(way)) = found else { return false };
     let login = way.login.as_ref().unwrap_or(&address);
     way.destination.backend.name == session.destination.backend.name

@@ -10,7 +10,9 @@ use crate::policy::{ClientAddress, Timeouts};
 use crate::proto::smtp::{
     self, Message, Over, Progress, Received, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
-use crate::proto::{BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, line::printable};
+use crate::proto::{
+    BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, UserName, line::printable,
+};
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::io;
@@ -85,6 +87,8 @@ struct Follower<'s> {
     client: Side<ClientStream>,
     backend: Side<BackendStream>,
     identity: Option<Identity>,
+    /// An address that may send without a login for the moment, as limits count it.
+    guest: Option<User>,
     server: String,
     mail: Mail,
     /// It will send nothing more; what it sent is worked off.
@@ -138,6 +142,7 @@ impl<'s> Follower<'s> {
             transaction,
             client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
             backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
+            guest: (may_relay && identity.is_none()).then(|| guest(session)).flatten(),
             identity,
             server,
             mail: Mail::default(),
@@ -147,6 +152,12 @@ impl<'s> Follower<'s> {
             due: Instant::now(),
         }
     }
+}
+
+/// An address that sends without a login, in the place of a user.
+fn guest(session: &Session) -> Option<User> {
+    let name = UserName::new(format!("[{}]", session.client.ip()).as_bytes()).ok()?;
+    Some(User::new(&session.destination.backend.name, Protocol::Smtp, &name))
 }
 
 impl Follower<'_> {
@@ -224,7 +235,10 @@ impl Follower<'_> {
     }
 
     fn user(&self) -> Option<&User> {
-        self.identity.as_ref()?.counted.as_ref()
+        match &self.identity {
+            Some(identity) => identity.counted.as_ref(),
+            None => self.guest.as_ref(),
+        }
     }
 
     /// Whether a user may begin a message from there. A stranger's sender is nobody's.
@@ -234,7 +248,11 @@ impl Follower<'_> {
         {
             return Some(Refusal::SenderMismatch);
         }
-        self.session.shared.gate.message(self.user()?).await.err()
+        let gate = &self.session.shared.gate;
+        if self.guest.is_some() && !gate.is_granted(self.session.client.ip()).await {
+            return Some(Refusal::LoginRequired);
+        }
+        gate.message(self.user()?).await.err()
     }
 
     /// Answers the follower's question, and puts a refusal on record. `from`: at MAIL.

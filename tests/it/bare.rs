@@ -278,7 +278,7 @@ impl Session {
             Ok(BackStep::StartTls) => panic!("nobody asked for TLS"),
             Ok(BackStep::Accepted(reply)) => self.verdict("auth.ok", Some(&reply)),
             Ok(BackStep::Rejected(reply)) => self.verdict("auth.failed", Some(&reply)),
-            Ok(BackStep::Unavailable(reply)) => self.verdict("auth.error", Some(&reply)),
+            Ok(BackStep::Unavailable(reply) | BackStep::InUse(reply)) => self.verdict("auth.error", Some(&reply)),
             Err(_) => self.lose_backend(),
         }
         true

@@ -186,3 +186,49 @@ async fn a_file_of_hashes_is_a_checker_that_needs_no_server() {
     old.hear("MAIL FROM:<joe@example.net>").await;
     assert!(!gateway.logged().contains("abcdefgh"));
 }
+
+/// `[IN-USE]` before a password was said proved any password.
+#[tokio::test]
+async fn a_mailbox_in_use_before_the_password_is_said_proves_nothing() {
+    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Pop3, pop3.address)
+        .with("auth", "submission: pop3")
+        .start()
+        .await;
+    pop3.teach(Protocol::Pop3).await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    let (mut client, _) = hello(&gateway).await;
+    log_in_as(&mut client, Protocol::Smtp, "joe", "no-idea").await;
+    let mut old = pop3.dialled().await;
+    old.line("+OK ready").await;
+    old.hear("CAPA").await;
+    old.line("-ERR what").await;
+    old.hear("USER joe").await;
+    old.line("-ERR [IN-USE] joe's maildrop is in use").await;
+    client.hear("454 4.7.0 <*>").await;
+}
+
+/// "joe 1" was another user to the limits, and joe to the server.
+#[tokio::test]
+async fn a_sender_has_one_limit_of_failures_whatever_stands_behind_his_name() {
+    let (gateway, _smtp, post) = gateway(Protocol::Pop3, "").await;
+    drop(gateway);
+    let smtp = Backend::listen(Cut::Whole).await;
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Pop3, post.address)
+        .with("auth", "submission: pop3")
+        .with("limits", "auth_failures_per_user: 2/h, exempt: []")
+        .start()
+        .await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    gateway.event("backend.up", "protocol=pop3").await;
+    for (number, name) in ["joe", "joe 1", "joe 2", "joe 3"].iter().enumerate() {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, name, &format!("guess{number}")).await;
+        client.hear(if number < 2 { "535 5.7.8 <*>" } else { "421 4.7.0 <*>" }).await;
+    }
+    assert_eq!(post.logins(), 2);
+}

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Post};
 use crate::gateway::{Gateway, Setup};
-use crate::mail::{PROTOCOLS, greeting, log_in_as, not_now, service, welcome, wrong};
+use crate::mail::{PROTOCOLS, greeting, log_in_as, not_now, plain, service, welcome, wrong};
 use crate::talk::{Cut, Talk};
 use gatepost::proto::{Protocol, Service, TlsRule};
 use std::sync::Arc;
@@ -266,6 +266,13 @@ async fn a_services_words_reach_the_client_and_without_time_for_another_try_the_
         (Protocol::Smtp, "Auth-Status: No", "535 5.7.0 No", "auth.failed"),
         (Protocol::Smtp, "Auth-Status: Later\r\nAuth-Error-Code: 451 4.3.0", "451 4.3.0 Later", "auth.error"),
         (Protocol::Smtp, "Auth-Status: No\r\nAuth-Error-Code: 220 go ahead", "535 5.7.0 No", "auth.failed"),
+        (Protocol::Smtp, "Auth-Status: Temporary server problem", "454 4.7.0 Temporary server problem", "auth.error"),
+        (
+            Protocol::Smtp,
+            "Auth-Status: Bye\r\nAuth-Error-Code: 421 4.7.0\r\nAuth-Wait: 0",
+            "421 4.7.0 Bye",
+            "auth.error",
+        ),
     ] {
         let main = Post::serve(protocol).await;
         let (address, _requests) = auth_http(move |_| format!("HTTP/1.0 200 OK\r\n{verdict}\r\n\r\n")).await;
@@ -340,4 +347,135 @@ async fn a_services_ok_is_the_verdict_on_a_sender_where_it_checks_senders() {
     client.hear("235 2.7.0 <*>").await;
     client.line("MAIL FROM:<joe@example.net>").await;
     old.hear("MAIL FROM:<joe@example.net>").await;
+}
+
+/// The first found that a challenge was begun with a server the address may not go to.
+#[tokio::test]
+async fn a_route_that_is_not_for_an_address_is_not_for_it_before_the_user_is_known_either() {
+    let routes = ["sni: mail.example.net, backend: shell, allow: [192.0.2.0/24]"];
+    let (gateway, main, shell) = two(Protocol::Imap, TlsRule::Implicit, &routes).await;
+    let (before_main, before_shell) = (main.dialled(), shell.dialled());
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    client.line("a AUTHENTICATE CRAM-MD5").await;
+    client.hear("a NO [NOPERM] <*>\n* BYE <*>").await;
+    client.end().await;
+    assert_eq!((main.dialled(), shell.dialled()), (before_main, before_shell));
+}
+
+/// An old POP3 server takes the first word of a name, and a route took all of it.
+#[tokio::test]
+async fn a_blank_in_the_name_is_no_way_around_a_route() {
+    let routes = ["user: admin, backend: shell, allow: [192.0.2.0/24]"];
+    let (gateway, main, shell) = two(Protocol::Pop3, TlsRule::Implicit, &routes).await;
+    for name in ["admin", "admin x", "admin ", "ADMIN"] {
+        let mut client = greeted(&gateway, Protocol::Pop3).await;
+        client.line(&format!("USER {name}")).await;
+        client.hear("+OK <*>").await;
+        client.line("PASS secret").await;
+        client.hear("-ERR [SYS/PERM] <*>").await;
+    }
+    assert_eq!((main.logins(), shell.logins()), (0, 0));
+}
+
+/// The service saw joe, and the old server heard "boss" before the master user it was told of.
+#[tokio::test]
+async fn nobody_but_whom_the_service_saw_is_logged_in() {
+    let backend = Backend::listen(Cut::Whole).await;
+    let to = backend.address;
+    let (service, _requests) = auth_http(move |_| {
+        let (ip, port) = (to.ip(), to.port());
+        format!("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: joe*master\r\nAuth-Pass: topsecret\r\n\r\n")
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, to)
+        .route(&format!("auth_http: \"http://{service}/\""))
+        .start()
+        .await;
+    backend.teach(Protocol::Imap).await;
+    gateway.has_learned().await;
+    let mut client = greeted(&gateway, Protocol::Imap).await;
+    // boss, joe, pw
+    client.line("a AUTHENTICATE PLAIN Ym9zcwBqb2UAcHc=").await;
+    let mut old = backend.dialled().await;
+    old.line("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready").await;
+    // joe*master, topsecret, and nobody before them
+    old.hear(&format!("g1 AUTHENTICATE PLAIN {}", plain("joe*master", "topsecret"))).await;
+    old.line("g1 OK in").await;
+    client.hear("a OK <*>").await;
+    assert!(!gateway.logged().contains("topsecret"));
+}
+
+/// Each alias was a user with limits of its own.
+#[tokio::test]
+async fn behind_a_service_a_customer_is_one_user_whatever_he_calls_himself() {
+    let main = Post::serve(Protocol::Imap).await;
+    let (ip, port) = (main.address.ip(), main.address.port());
+    let (service, _requests) = auth_http(move |_| {
+        format!(
+            "HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: joe\r\n\r\n"
+        )
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .route(&format!("auth_http: \"http://{service}/\""))
+        .with("limits", "sessions_per_user: 1")
+        .with("backend", "max_sessions: 9")
+        .start()
+        .await;
+    gateway.has_learned().await;
+    let mut first = greeted(&gateway, Protocol::Imap).await;
+    first.line("a LOGIN joe secret").await;
+    first.hear("a OK <*>").await;
+    let mut second = greeted(&gateway, Protocol::Imap).await;
+    second.line("a LOGIN joe+1 secret").await;
+    second.hear("a NO [LIMIT] <*>\n* BYE <*>").await;
+}
+
+/// The service was the only one that named the server, so each session had one of its own with a count of its own.
+#[tokio::test]
+async fn a_server_that_only_a_service_names_has_its_bound_too() {
+    let (main, shell) = (Post::serve(Protocol::Imap).await, Post::serve(Protocol::Imap).await);
+    let (ip, port) = (shell.address.ip(), shell.address.port());
+    let (service, _requests) = auth_http(move |_| {
+        format!("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\n\r\n")
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .route(&format!("auth_http: \"http://{service}/\""))
+        .with("backend", "max_sessions: 1")
+        .start()
+        .await;
+    gateway.has_learned().await;
+    let mut first = greeted(&gateway, Protocol::Imap).await;
+    first.line("a LOGIN joe secret").await;
+    first.hear("a OK <*>").await;
+    let mut second = greeted(&gateway, Protocol::Imap).await;
+    second.line("a LOGIN ann secret").await;
+    second.hear("a NO [UNAVAILABLE] <*>").await;
+    drop(first);
+    gateway.event("session.closed", "user=joe").await;
+    shell.is_left().await;
+    second.line("b LOGIN ann secret").await;
+    second.hear("b OK <*>").await;
+}
+
+/// A login that failed had chosen the server for the mail that came after it.
+#[tokio::test]
+async fn a_strangers_mail_goes_where_strangers_mail_goes_whatever_login_came_before() {
+    let (main, shell) = (Post::serve(Protocol::Smtp).await, Post::serve(Protocol::Smtp).await);
+    let gateway = Setup::one(Service::Smtp, TlsRule::Implicit, main.address)
+        .other_backend("shell", Protocol::Smtp, shell.address)
+        .route("user: \"*@shell.example.net\", backend: shell")
+        .start()
+        .await;
+    gateway.event("backend.up", "backend=main").await;
+    gateway.event("backend.up", "backend=shell").await;
+    let mut client = greeted(&gateway, Protocol::Smtp).await;
+    log_in_as(&mut client, Protocol::Smtp, "x@shell.example.net", "wrong").await;
+    client.hear("535 5.7.8 <*>").await;
+    client.line("MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.net>\r\nDATA").await;
+    client.hear("250 <*>\n250 <*>\n354 <*>").await;
+    client.line("Subject: x\r\n\r\nx\r\n.").await;
+    client.hear("250 <*>").await;
+    assert_eq!((main.messages().len(), shell.messages().len()), (1, 0));
 }

@@ -79,8 +79,12 @@ async fn a_user_writes_to_so_many_recipients_and_those_before_get_the_message() 
 
 #[tokio::test]
 async fn a_sender_is_the_user_or_an_address_that_leads_to_the_same_mailbox() {
-    let routes =
-        ["user: \"boss@*\", login: joe", "user: \"*@joes.example\", login: \"joe\"", "user: \"ann@*\", login: ann"];
+    let routes = [
+        "user: \"boss@elsewhere.example\", login: joe",
+        "user: \"*@joes.example\", login: \"joe\"",
+        "user: \"ann@*\", login: ann",
+        "user: \"*@*\", login: \"{local}\"",
+    ];
     let (gateway, _post) =
         gateway("submission", "sender_must_match: true, accept_domains: [example.org]", &routes).await;
     let mut client = joe(&gateway).await;
@@ -113,7 +117,7 @@ async fn pop_before_smtp(window: &str) -> (Gateway, Post, Post) {
         .backend(Protocol::Pop3, pop3.address)
         .backend(Protocol::Smtp, smtp.address)
         .with("auth", &format!("pop_before_smtp: {{ window: {window} }}"))
-        .with("limits", "exempt: [127.99.0.0/16]")
+        .with("limits", "exempt: [127.99.0.0/16], auth_failures_per_ip: 3/10min")
         .start()
         .await;
     gateway.event("backend.up", "protocol=pop3").await;
@@ -153,6 +157,17 @@ async fn who_has_just_fetched_mail_may_send_and_nobody_else() {
     let mut neighbour = hello(from(&gateway, submission, "127.8.0.2").await).await;
     neighbour.line("MAIL FROM:<joe@example.net>").await;
     neighbour.hear("530 5.7.0 Authentication required").await;
+
+    // Who guesses passwords from there may send no more.
+    for password in ["guess1", "guess2", "guess3"] {
+        let mut reader = from(&gateway, pop3, "127.8.0.1").await;
+        reader.hear("+OK <*>").await;
+        log_in(&mut reader, Protocol::Pop3, password).await;
+        reader.hear("-ERR <*>").await;
+    }
+    gateway.event("ban.added", "client_ip=127.8.0.1").await;
+    client.line("MAIL FROM:<joe@example.net>").await;
+    client.hear("530 5.7.0 Authentication required").await;
 
     // Behind an exempt address there may be anybody.
     let mut reader = from(&gateway, pop3, "127.99.0.1").await;

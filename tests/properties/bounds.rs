@@ -219,7 +219,7 @@ fn back_flood<B: Back + Debug>(mut back: B, mechanism: Mechanism, text: &[u8]) -
                     assert!(input.len() <= MOST_KEPT, "{} wait", input.len());
                     break;
                 }
-                Ok(BackStep::Ready(_) | BackStep::Rejected(_) | BackStep::Unavailable(_)) => {
+                Ok(BackStep::Ready(_) | BackStep::Rejected(_) | BackStep::Unavailable(_) | BackStep::InUse(_)) => {
                     if let Err(fault) = back.login(&login, &mut out) {
                         return (End::Fault(fault), read);
                     }

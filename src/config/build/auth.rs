@@ -9,7 +9,7 @@ use super::files::Reader;
 use super::listeners::Built;
 use crate::policy::passwords::{PasswordFile, PasswordFileError};
 use crate::policy::route::Routes;
-use crate::policy::{Auth, Checker};
+use crate::policy::{Auth, Checker, ClientAddress, Listener};
 use crate::proto::{Mechanism, Mechanisms, Protocol, Service};
 use std::path::Path;
 use std::sync::Arc;
@@ -52,11 +52,25 @@ pub(super) fn build(section: &sections::Auth, reader: &Reader<'_>, report: &mut 
 /// Whether who is to check the passwords of senders is there.
 pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report: &mut Report) {
     let spot = Spot::top("auth").key("submission");
+    let senders =
+        || listeners.iter().filter_map(|built| built.listener.as_ref()).filter(|it| it.service == Service::Submission);
+    let by_client = |listener: &&Arc<Listener>| {
+        let how = listener.backend.client_address;
+        how.reaches(Protocol::Smtp)
+            && !matches!(how, ClientAddress::Off | ClientAddress::Received | ClientAddress::ImapId)
+    };
+    let goes_without_auth = auth.submission != Checker::Backend || auth.pop_before_smtp.is_some();
+    if let Some(listener) = senders().find(by_client).filter(|_| goes_without_auth) {
+        let name = &listener.backend.name;
+        let message = format!(
+            "the SMTP server of `{name}` hears no AUTH and sees the customer's address (client_address): it takes his mail only if it trusts that; write client_address: received, or off"
+        );
+        report.warning(&spot, message);
+    }
     match &auth.submission {
         Checker::Backend | Checker::File(_) => {}
         Checker::Server(protocol) => {
-            let senders = listeners.iter().filter_map(|built| built.listener.as_ref());
-            for listener in senders.filter(|listener| listener.service == Service::Submission) {
+            for listener in senders() {
                 let (name, word) = (&listener.backend.name, protocol.as_str());
                 if !listener.backend.servers.contains_key(protocol) {
                     let message =

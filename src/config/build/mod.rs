@@ -31,6 +31,12 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
+    routes::look_at(&routes, &auth, &listeners, report);
+    if file.submission.sender_must_match && auth.pop_before_smtp.is_some() {
+        let message =
+            "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
+        report.warning(&Spot::top("submission").key("sender_must_match"), message);
+    }
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),

@@ -6,11 +6,11 @@ use super::super::sections::{self, File};
 use super::super::value::io_words;
 use super::backends::{Backends, known_backend};
 use super::files::Reader;
-use super::listeners::daemons;
+use super::listeners::{Built, daemons};
 use crate::policy::access::Purpose;
 use crate::policy::route::{AuthHttp, Leads, LoginTemplate, MapError, Pattern, Route, Routes, Target, UserMap};
-use crate::policy::{Backend, ServerName};
-use crate::proto::Protocol;
+use crate::policy::{Auth, Backend, Checker, ServerName};
+use crate::proto::{Protocol, Service};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +29,34 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
         report.warning(&top.item(later), message);
     }
     routes
+}
+
+/// Whether whom a route leads somewhere finds there what he came for.
+pub(super) fn look_at(routes: &Routes, auth: &Auth, listeners: &[Built], report: &mut Report) {
+    let top = Spot::top("routes");
+    let mut spoken: Vec<Protocol> = Vec::new();
+    for listener in listeners.iter().filter_map(|built| built.listener.as_ref()) {
+        spoken.push(listener.service.protocol());
+        if let (Service::Submission, Checker::Server(protocol)) = (listener.service, &auth.submission) {
+            spoken.push(*protocol);
+        }
+    }
+    for (index, route) in routes.0.iter().enumerate() {
+        let (Leads::All(Target { backend: Some(backend), .. }) | Leads::User(_, Target { backend: Some(backend), .. })) =
+            &route.leads
+        else {
+            continue;
+        };
+        let meant = |protocol: &&Protocol| route.protocols.is_empty() || route.protocols.contains(protocol);
+        let missing = spoken.iter().filter(meant).find(|protocol| !backend.servers.contains_key(protocol));
+        if let Some(protocol) = missing.filter(|_| route.protocols.is_empty()) {
+            let (name, word) = (&backend.name, protocol.as_str());
+            let message = format!(
+                "over {word} its users find nothing, as the backend `{name}` has no {word} server: write protocol: with those it has"
+            );
+            report.warning(&top.item(index), message);
+        }
+    }
 }
 
 struct Maker<'a> {

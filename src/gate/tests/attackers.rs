@@ -238,7 +238,8 @@ async fn a_neighbour_cannot_use_the_sparing_of_a_customer_to_guess_on() {
 async fn strangers_hold_so_many_connections_of_a_backend_and_no_customer_is_kept_out_by_them() {
     let world = World::new();
     world.customer("joe", "secret", HOME).await;
-    let standby = async |from: &str, backend| world.gate.standby(from.parse().expect("an address"), backend).await;
+    let standby =
+        async |from: &str, backend| world.gate.standby(from.parse().expect("an address"), backend, None).await;
     let mut held = Vec::new();
     for host in 0..16 {
         for _ in 0..4 {
@@ -257,4 +258,12 @@ async fn strangers_hold_so_many_connections_of_a_backend_and_no_customer_is_kept
     assert!(standby("127.0.0.1", "main").await.is_some(), "exempt");
     held.pop();
     assert!(standby("198.51.100.1", "main").await.is_some());
+    // Of a small server they hold half: a customer finds a place.
+    let of_small = async |from: &str| world.gate.standby(from.parse().expect("an address"), "small", Some(8)).await;
+    let mut held = Vec::new();
+    for host in 0..4 {
+        held.extend(of_small(&format!("192.0.2.{host}")).await);
+        held.extend(of_small(&format!("192.0.2.{host}")).await);
+    }
+    assert_eq!(held.len(), 4);
 }

@@ -3,7 +3,6 @@
 use super::super::Backend;
 use super::super::reread::Reread;
 use super::pattern::LoginTemplate;
-use crate::proto::UserName;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +38,8 @@ pub struct Entry {
     pub backend: Arc<Backend>,
     /// By which name, where it is another.
     pub login: Option<LoginTemplate>,
+    /// The line is about the user or the domain, and not about everybody.
+    pub names_domain: bool,
 }
 
 /// Why a map is of no use.
@@ -79,8 +80,8 @@ impl UserMap {
     }
 
     /// Where a user belongs; `None` for one that is not there. Takes some twenty comparisons among a million.
-    pub fn find(&self, user: &UserName) -> Option<Entry> {
-        self.current.load().find(user.as_bytes())
+    pub fn find(&self, user: &[u8]) -> Option<Entry> {
+        self.current.load().find(user)
     }
 
     /// Reads the file again if it has changed, and says whether something else stands in it now.
@@ -162,11 +163,13 @@ impl Table {
     fn find(&self, user: &[u8]) -> Option<Entry> {
         let at = user.iter().rposition(|byte| *byte == b'@');
         let domain = at.map(|at| [b"*", &user[at..]].concat());
-        let row = self.row(user).or_else(|| self.row(domain.as_deref()?)).or_else(|| self.row(b"*"))?;
+        let named = self.row(user).or_else(|| self.row(domain.as_deref()?));
+        let row = named.or_else(|| self.row(b"*"))?;
         let login = self.text.get(part(row.login, row.login_length)).filter(|login| !login.is_empty());
         // Each was tried when the file was read.
         let login = login.and_then(|login| LoginTemplate::parse(login).ok());
-        Some(Entry { backend: Arc::clone(self.backends.get(row.backend as usize)?), login })
+        let backend = Arc::clone(self.backends.get(row.backend as usize)?);
+        Some(Entry { backend, login, names_domain: named.is_some() })
     }
 
     fn row(&self, user: &[u8]) -> Option<Row> {
@@ -220,6 +223,7 @@ fn line_of(text: &str, at: u32) -> usize {
 mod tests {
     use super::*;
     use crate::policy::route::tests::backend;
+    use crate::proto::UserName;
 
     fn map(text: &str) -> Result<UserMap, MapError> {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -234,7 +238,7 @@ mod tests {
 
     /// `backend login`, as the map has it.
     fn found(map: &UserMap, name: &str) -> String {
-        map.find(&user(name)).map_or("nobody".to_owned(), |entry| {
+        map.find(name.as_bytes()).map_or("nobody".to_owned(), |entry| {
             let login = entry.login.map(|login| login.apply(&user(name)).expect("a name").display());
             format!("{} {}", entry.backend.name, login.unwrap_or_default())
         })

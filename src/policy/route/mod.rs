@@ -13,6 +13,7 @@ pub use pattern::{BadTemplate, LoginTemplate, Pattern};
 use super::access::AccessList;
 use super::{Backend, ServerName};
 use crate::proto::{Protocol, UserName};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,11 +87,27 @@ pub enum Sni<'a> {
 pub struct Traveller<'a> {
     /// What it speaks.
     pub protocol: Protocol,
+    /// What the server speaks that takes its login.
+    pub login_protocol: Protocol,
     /// The name it asked for by SNI, lower-cased.
     pub sni: Option<&'a str>,
 }
 
 impl Route {
+    /// Whether a client at this address may take it.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        self.allow.as_ref().is_none_or(|list| list.contains(client))
+    }
+
+    /// Whether it is about the domain of the names it is for, and not about whatever comes. `entry`: what its map says.
+    pub fn names_domain(&self, entry: Option<&Entry>) -> bool {
+        match &self.leads {
+            Leads::User(pattern, _) => pattern.names_domain(),
+            Leads::Map(_) => entry.is_some_and(|entry| entry.names_domain),
+            Leads::All(_) | Leads::AuthHttp(_) => false,
+        }
+    }
+
     /// Whether the connection alone could take it.
     fn is_for(&self, traveller: &Traveller<'_>) -> bool {
         (self.protocols.is_empty() || self.protocols.contains(&traveller.protocol))
@@ -121,7 +138,7 @@ impl Routes {
     /// not known, it is taken for each that a route could want.
     pub fn need_the_user(&self, protocol: Protocol, sni: Sni<'_>) -> bool {
         let traveller = match sni {
-            Sni::Known(sni) => Traveller { protocol, sni },
+            Sni::Known(sni) => Traveller { protocol, login_protocol: protocol, sni },
             Sni::Unknown => {
                 let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
                 return self.0.iter().any(|route| is_for(route) && route.needs_the_user());
@@ -143,12 +160,14 @@ impl Routes {
         self.0.iter().filter(|route| route.is_for(traveller)).find(|route| matches!(route.leads, Leads::All(_)))
     }
 
-    /// The route of a user, and what its map says of him.
+    /// The route of a user, and what its map says of him. The name counts as the server will take it: a blank more must be no
+    /// way around a route.
     pub fn of_user(&self, traveller: &Traveller<'_>, user: &UserName) -> Option<(&Route, Option<Entry>)> {
+        let name = user.as_taken(traveller.login_protocol);
         self.0.iter().filter(|route| route.is_for(traveller)).find_map(|route| match &route.leads {
             Leads::All(_) | Leads::AuthHttp(_) => Some((route, None)),
-            Leads::User(pattern, _) => pattern.matches(user.as_bytes()).then_some((route, None)),
-            Leads::Map(map) => map.find(user).map(|entry| (route, Some(entry))),
+            Leads::User(pattern, _) => pattern.matches(name).then_some((route, None)),
+            Leads::Map(map) => map.find(name).map(|entry| (route, Some(entry))),
         })
     }
 
@@ -228,7 +247,7 @@ pub(crate) mod tests {
             route(None, Leads::User(Pattern::new("*@old.example"), to("old"))),
             route(None, Leads::All(to("main"))),
         ]);
-        let imap = |sni| Traveller { protocol: Protocol::Imap, sni };
+        let imap = |sni| Traveller { protocol: Protocol::Imap, login_protocol: Protocol::Imap, sni };
         let user = |name: &str| UserName::new(name.as_bytes()).expect("a name");
         for (sni, name, expected) in [
             (Some("shell.example.net"), "joe@old.example", "shell"),
@@ -252,7 +271,7 @@ pub(crate) mod tests {
             protocols: vec![Protocol::Pop3],
             ..route(None, Leads::All(Target { backend: None, login: LoginTemplate::parse("{local}").ok() }))
         }]);
-        let who = |protocol| Traveller { protocol, sni: None };
+        let who = |protocol| Traveller { protocol, login_protocol: protocol, sni: None };
         assert!(routes.need_the_user(Protocol::Pop3, Sni::Known(None)), "its login name is made of the user's");
         assert!(!routes.need_the_user(Protocol::Imap, Sni::Unknown));
         assert!(routes.before_login(&who(Protocol::Imap)).is_none());

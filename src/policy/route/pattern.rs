@@ -22,6 +22,14 @@ impl Pattern {
         self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
     }
 
+    /// Whether it ends with a domain that is written out.
+    pub fn names_domain(&self) -> bool {
+        self.parts
+            .last()
+            .and_then(|last| last.split(|byte| *byte == b'@').nth(1))
+            .is_some_and(|domain| !domain.is_empty())
+    }
+
     /// Whether the name matches. Takes time in proportion to the product of both lengths at worst.
     pub fn matches(&self, name: &[u8]) -> bool {
         let name = name.to_ascii_lowercase();

@@ -162,6 +162,7 @@ impl Front for ImapFront {
         self.capabilities = capabilities.clone();
         self.tls_active = true;
         self.known = false;
+        self.origin = None;
         self.scanner = Scanner::default();
         self.state = State::Command;
     }

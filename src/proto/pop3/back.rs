@@ -242,16 +242,21 @@ impl Pop3Back {
             }
             (State::Sasl(script), Status::Err(text)) if script.is_begun() => {
                 self.decided(rest);
-                Ok(Some(verdict(text, self.user.as_ref(), &self.settings)))
+                let verdict = verdict(text, self.user.as_ref(), &self.settings);
+                Ok(Some(if script.is_said() { proved(verdict) } else { verdict }))
             }
             // It is no verdict on credentials, if none were sent: the mechanism is not to be had.
             (State::Sasl(_) | State::GivenUp, Status::Err(text)) => {
                 self.decided(rest);
                 Ok(Some(BackStep::Unavailable(refusal(text))))
             }
-            (State::User(_) | State::Verdict, Status::Err(text)) => {
+            (State::User(_), Status::Err(text)) => {
                 self.decided(rest);
                 Ok(Some(verdict(text, self.user.as_ref(), &self.settings)))
+            }
+            (State::Verdict, Status::Err(text)) => {
+                self.decided(rest);
+                Ok(Some(proved(verdict(text, self.user.as_ref(), &self.settings))))
             }
             _ => Err(garbage(line)),
         }
@@ -307,4 +312,12 @@ fn put_command(out: &mut BytesMut, words: &[&[u8]]) {
         out.put_slice(word);
     }
     out.put_slice(b"\r\n");
+}
+
+/// What a refusal says to credentials that were said in full: a mailbox is in use only for whom it belongs to.
+fn proved(verdict: BackStep) -> BackStep {
+    match verdict {
+        BackStep::Unavailable(reply) if reply.code.as_deref() == Some("IN-USE") => BackStep::InUse(reply),
+        verdict => verdict,
+    }
 }

@@ -144,7 +144,7 @@ fn talk(answers: &[&[u8]], login: &Login, cuts: &[usize]) -> (Vec<String>, Strin
                     other => format!("{other:?}"),
                 });
                 match step {
-                    Ok(BackStep::Ready(_) | BackStep::Rejected(_) | BackStep::Unavailable(_)) => {
+                    Ok(BackStep::Ready(_) | BackStep::Rejected(_) | BackStep::Unavailable(_) | BackStep::InUse(_)) => {
                         if let Err(fault) = back.login(login, &mut out) {
                             steps.push(format!("{fault:?}"));
                             return (steps, out.escape_ascii().to_string());

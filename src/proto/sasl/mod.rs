@@ -13,8 +13,8 @@ pub use exchange::{Exchange, Outcome};
 pub use mechanism::{Mechanism, Mechanisms};
 pub use script::{Script, Way};
 
-use super::Secret;
 use super::line::printable;
+use super::{Protocol, Secret};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -39,10 +39,37 @@ impl UserName {
         &self.0
     }
 
+    /// What a server takes of the name: without blanks around it, and on POP3 only its first word, for that is all many old
+    /// servers take. Whoever counts or routes by more makes a blank another user.
+    pub fn as_taken(&self, protocol: Protocol) -> &[u8] {
+        let is_blank = |b: &u8| *b == b' ' || b.is_ascii_control();
+        let Some(first) = self.0.iter().position(|b| !is_blank(b)) else { return &[] };
+        let name = &self.0[first..];
+        let end = match protocol {
+            Protocol::Pop3 => name.iter().position(is_blank).unwrap_or(name.len()),
+            Protocol::Imap | Protocol::Smtp => name.iter().rposition(|b| !is_blank(b)).map_or(0, |last| last + 1),
+        };
+        &name[..end]
+    }
+
     /// The name for an event: escaped, cut at 255 octets.
     pub fn display(&self) -> String {
         printable(&self.0, 255)
     }
+}
+
+/// A name as it is compared: in lower case, but for the few letters beyond ASCII whose lower case is within (KELVIN SIGN becomes
+/// `k`), which would let a stranger fail and succeed in another's name. What is not UTF-8 is folded as ASCII.
+pub fn fold(name: &[u8]) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(name) else { return name.to_ascii_lowercase() };
+    let mut lower = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii() || c.to_lowercase().all(|l| !l.is_ascii()) {
+            true => lower.extend(c.to_lowercase()),
+            false => lower.push(c),
+        }
+    }
+    lower.into_bytes()
 }
 
 /// A credential that holds NUL, CR or LF, or is missing.

@@ -369,7 +369,9 @@ mod tests {
                     }
                     Ok(BackStep::Accepted(reply)) => seen.push(format!("= accepted {}", reply.to_line())),
                     Ok(BackStep::Rejected(reply)) => seen.push(format!("= rejected {}", reply.to_line())),
-                    Ok(BackStep::Unavailable(reply)) => seen.push(format!("= unavailable {}", reply.to_line())),
+                    Ok(BackStep::Unavailable(reply) | BackStep::InUse(reply)) => {
+                        seen.push(format!("= unavailable {}", reply.to_line()));
+                    }
                     Ok(BackStep::Challenge(bytes)) => seen.push(format!("= challenge {}", bytes.escape_ascii())),
                     Err(fault) => {
                         seen.push(format!("= fault {fault}"));

@@ -6,9 +6,11 @@ use crate::proto::{Goodbye, Refusal, Reply};
 use bytes::BytesMut;
 
 pub(super) const OK: &str = "250 2.0.0 OK";
-/// A service's own words behind its code, in ASCII (RFC 5321 section 4.2).
-pub(super) fn worded(reply: &Reply) -> String {
-    reply.to_line().replace(|c: char| !c.is_ascii(), "?")
+/// A service's own words behind its code, in ASCII (RFC 5321 section 4.2); what is temporary has no code that says otherwise.
+pub(super) fn worded(reply: &Reply, is_temporary: bool) -> String {
+    let is_permanent = !reply.code.as_deref().is_some_and(|code| code.starts_with('4'));
+    let line = if is_temporary && is_permanent { format!("454 4.7.0 {}", reply.text) } else { reply.to_line() };
+    line.replace(|c: char| !c.is_ascii(), "?")
 }
 
 pub(super) const BYE: &str = "221 2.0.0 Bye";

@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
                         return true;
                     }
                 }
-                Ok(BackStep::Unavailable(reply)) => {
+                Ok(BackStep::Unavailable(reply) | BackStep::InUse(reply)) => {
                     self.check(&reply);
                     self.log.did(format!("unavailable {reply:?}"));
                     if self.log_in() {

@@ -60,7 +60,9 @@ fn ask(protocol: Protocol, bytes: &[u8], cuts: Cuts) -> (Verdict, String) {
         let reply = match back.next(&mut input, &mut out) {
             Ok(BackStep::More) => continue,
             Ok(BackStep::Accepted(reply)) => (Verdict::Yes, reply),
-            Ok(BackStep::Rejected(reply) | BackStep::Unavailable(reply)) => (Verdict::No, reply),
+            Ok(BackStep::Rejected(reply) | BackStep::Unavailable(reply) | BackStep::InUse(reply)) => {
+                (Verdict::No, reply)
+            }
             Ok(step) => panic!("no such step: {step:?}"),
             Err(_) => return (Verdict::Fault, String::new()),
         };

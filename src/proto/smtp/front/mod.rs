@@ -142,8 +142,8 @@ impl Front for SmtpFront {
             (Answer::Accepted(_), None) => return,
             (Answer::Accepted(_), Some(_)) => (words::LOGGED_IN, State::Silent),
             (Answer::Rejected(_), _) => (words::WRONG_PASSWORD, state),
-            (Answer::Worded { reply, .. }, _) => {
-                worded = words::worded(reply);
+            (Answer::Worded { reply, is_temporary }, _) => {
+                worded = words::worded(reply, is_temporary);
                 (worded.as_str(), state)
             }
             (Answer::Unavailable(_) | Answer::Challenge(_), _) if about_mail => (words::MAIL_UNAVAILABLE, state),
@@ -162,6 +162,7 @@ impl Front for SmtpFront {
         self.tls_active = true;
         self.state = State::Command;
         self.helo = None;
+        self.origin = None;
     }
 
     fn helo(&self) -> Option<&str> {
