@@ -60,13 +60,17 @@ impl Reach {
         };
         let maps = policy.routes.maps().map(|map| map.path().to_owned());
         let certificates = policy.tls.certificates.iter().flat_map(|files| [files.chain.clone(), files.key.clone()]);
+        // Read before the sandbox closes; a reload looks whether it is still there.
+        let ca = policy.tls.acme.iter().filter_map(|acme| acme.ca.clone());
         let mut reach = Self {
             state: Some(real(&policy.state_dir)),
             log: policy.log.auth_log.as_deref().map(LogPlace::of),
             socket: policy.admin.socket.as_deref().map(|path| real(folder_of(path))),
             ..Self::default()
         };
-        for file in policy.sources.iter().cloned().chain(lists).chain(maps).chain(passwords).chain(certificates) {
+        for file in
+            policy.sources.iter().cloned().chain(lists).chain(maps).chain(passwords).chain(certificates).chain(ca)
+        {
             reach.add(&file);
         }
         reach

@@ -3,7 +3,8 @@
 
 use super::super::report::{Report, Spot};
 use super::super::sections::{
-    BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage, StageAction,
+    AcmeChallenge, BackendTls, Balance, ClientAddress, ClientCertificate, File, Listener, Protocol, Servers, Stage,
+    StageAction,
 };
 
 /// Reports every key that asks for something that is not there.
@@ -18,7 +19,11 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(file.store == "memory", top("store"), "write memory, or leave it out");
 
     let tls = top("tls");
-    unless(file.tls.acme.is_none(), tls.key("acme"), "leave it out, and name the files under certificates");
+    unless(
+        file.tls.acme.as_ref().is_none_or(|acme| acme.challenge != AcmeChallenge::Dns01),
+        tls.key("acme").key("challenge"),
+        "write http-01 or tls-alpn-01",
+    );
     unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
 
     let (plaintext, section) = (top("plaintext"), &file.plaintext);
