@@ -129,13 +129,18 @@ impl Round<'_> {
                 wait = wait.min(left.max(Duration::from_secs(1)));
                 continue;
             }
+            let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
+            let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
             let held_up = tries.wait(now);
             if !held_up.is_zero() {
+                let again = in_words(held_up);
+                let kind = shown(kind);
+                tracing::info!(
+                    "acme: the {kind} certificate for {names} {words}; it failed of late: asked again in {again}"
+                );
                 wait = wait.min(held_up);
                 continue;
             }
-            let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
-            let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
             tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
             self.http.forget();
             let outcome = tokio::time::timeout(WHOLE, self.attempt(kind)).await;
@@ -197,7 +202,7 @@ impl Round<'_> {
             Some(until) => format!("the one that is valid until {until} is served on"),
             None => "what there was is served on, or the private CA's".to_owned(),
         };
-        let wait = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+        let wait = in_words(wait);
         tracing::error!(
             "acme: no {} certificate for {names}: {failure}; {meanwhile}; tried again in {wait}",
             shown(kind)
@@ -216,6 +221,11 @@ impl Round<'_> {
 async fn on_disk<T: Send + 'static>(folder: &Folder, work: impl FnOnce(&Folder) -> T + Send + 'static) -> Option<T> {
     let folder = folder.clone();
     tokio::task::spawn_blocking(move || work(&folder)).await.ok()
+}
+
+/// In whole seconds, at least one.
+fn in_words(wait: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(wait.as_secs().max(1)))
 }
 
 fn shown(kind: KeyKind) -> &'static str {
