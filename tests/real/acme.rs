@@ -6,7 +6,7 @@ use crate::clients::{client, output_of, run};
 use crate::kept::{Kept, directory, own_address, until, write};
 use serde_json::Value;
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The CA, with a resolver for which every name is the gateway.
 struct Pebble {
@@ -23,7 +23,6 @@ impl Pebble {
         let (address, directory, authority) = (own_address(), directory("pebble"), Authority::new());
         let names = format!("IP:{address}");
         let (chain, key) = authority.sign("pebble", &Order { names: &names, ..Order::GOOD });
-        let at = directory.display();
         let configuration = serde_json::json!({ "pebble": {
             "listenAddress": format!("{address}:14000"),
             "managementListenAddress": format!("{address}:15000"),
@@ -50,21 +49,36 @@ impl Pebble {
             "",
         ];
         let names = Kept::start("/usr/bin/pebble-challtestsrv", &resolver, &directory.join("names.log"), None);
+        let kept = Self::begin(address, &directory);
+        let pebble = Self { address, authority, directory, kept, _names: names };
+        pebble.wait_until_it_listens();
+        pebble
+    }
+
+    fn begin(address: Ipv4Addr, directory: &Path) -> Kept {
         // No proof is taken for a second certificate; some nonces are refused all the same, as its default is.
         let arguments = [
             "PEBBLE_VA_NOSLEEP=1",
             "PEBBLE_AUTHZREUSE=0",
             "/usr/bin/pebble",
             "-config",
-            &format!("{at}/pebble.json"),
+            &format!("{}/pebble.json", directory.display()),
             "-dnsserver",
             &format!("{address}:8053"),
         ];
-        let kept = Kept::start("/usr/bin/env", &arguments, &directory.join("log"), Some(&directory));
-        until("pebble to listen", || {
-            TcpStream::connect((address, 14000)).and(TcpStream::connect((address, 15000))).ok()
-        });
-        Self { address, authority, directory, kept, _names: names }
+        Kept::start("/usr/bin/env", &arguments, &directory.join("log"), Some(directory))
+    }
+
+    fn wait_until_it_listens(&self) {
+        let connect = |port| TcpStream::connect((self.address, port));
+        until("pebble to listen", || connect(14000).and(connect(15000)).ok());
+    }
+
+    /// Starts it again. It has forgotten everything, its own key too.
+    fn start_anew(&mut self) {
+        self.kept.leave_directory();
+        self.kept = Self::begin(self.address, &self.directory);
+        self.wait_until_it_listens();
     }
 
     /// Its root, which it makes anew at each start.
@@ -113,7 +127,7 @@ impl Gateway {
         Self { address, kept: Self::begin(&directory), directory }
     }
 
-    fn begin(directory: &std::path::Path) -> Kept {
+    fn begin(directory: &Path) -> Kept {
         let configuration = directory.join("gatepost.yaml");
         Kept::start(
             env!("CARGO_BIN_EXE_gatepost"),
@@ -150,14 +164,14 @@ impl Gateway {
     }
 
     /// What openssl says of a handshake with these signatures, `root` being trusted.
-    fn seen(&self, root: &std::path::Path, signatures: &str) -> String {
+    fn seen(&self, root: &Path, signatures: &str) -> String {
         let mut openssl = client("openssl");
         openssl.args(["s_client", "-connect", &format!("{}:993", self.address), "-servername", "imap.example.net"]);
         openssl.args(["-verify_hostname", "imap.example.net", "-sigalgs", signatures, "-ign_eof", "-CAfile"]).arg(root);
         run(openssl, b"a LOGOUT\r\n").said
     }
 
-    fn assert_serves(&self, root: &std::path::Path, signatures: &str, key: &str) {
+    fn assert_serves(&self, root: &Path, signatures: &str, key: &str) {
         let said = self.seen(root, signatures);
         assert!(said.contains("Verify return code: 0 (ok)") && said.contains(key), "{said}\n{}", self.log());
     }
@@ -229,7 +243,7 @@ fn a_handshake_brings_a_certificate_that_is_renewed_and_outlives_the_ca() {
     let address = own_address();
     let mut pebble = Pebble::start(address, 30);
     let acme = format!("challenge: tls-alpn-01\n    tls_address: \"{address}:5001\"");
-    let gateway = Gateway::start(address, &pebble, &acme);
+    let mut gateway = Gateway::start(address, &pebble, &acme);
     gateway.loaded(1);
     let root = pebble.root();
     gateway.assert_serves(&root, "ECDSA+SHA256", "Peer signature type: ECDSA");
@@ -242,6 +256,16 @@ fn a_handshake_brings_a_certificate_that_is_renewed_and_outlives_the_ca() {
     });
     assert!(line.contains("refused") && line.contains("is served on") && line.contains("tried again in"), "{line}");
     gateway.assert_serves(&root, "ECDSA+SHA256", "Peer signature type: ECDSA");
+
+    // One that has lost its accounts; who starts the gateway again need not wait.
+    pebble.start_anew();
+    gateway.restart();
+    gateway.wait_for("another account", |log| log.contains("does not know our account any more").then_some(()));
+    gateway.wait_for("a certificate by it", |log| {
+        let loaded = events(log, "certificate.loaded");
+        (loaded.len() > 1).then_some(())
+    });
+    gateway.assert_serves(&pebble.root(), "ECDSA+SHA256", "Peer signature type: ECDSA");
 }
 
 #[test]

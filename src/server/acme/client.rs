@@ -93,7 +93,7 @@ impl HttpClient for Http {
 /// The request as a server is asked, not a proxy (RFC 9112, section 3.2.1).
 fn of_origin_form(request: Request<BodyWrapper<Bytes>>, uri: &Uri) -> Result<Request<BodyWrapper<Bytes>>, String> {
     let (mut head, body) = request.into_parts();
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let authority = uri.authority().map(hyper::http::uri::Authority::as_str).unwrap_or_default();
     let value = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
     head.headers.insert(HOST, value);
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -94,7 +94,7 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
         let folder = Folder::of(&policy.state_dir, &acme.directory);
         let mut tries = match kept.take() {
             Some((of, tries)) if of == folder => tries,
-            _ => on_disk(&folder, |folder| folder.tries()).await.unwrap_or_default(),
+            _ => on_disk(&folder, Folder::tries).await.unwrap_or_default(),
         };
         let round = Round { server: &server, http: &http, proofs: &proofs, acme: &acme, folder: &folder };
         let wait = round.run(&mut tries).await;
