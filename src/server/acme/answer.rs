@@ -98,3 +98,64 @@ fn page(request: &Request<Incoming>, proofs: &Proofs) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncReadExt;
+
+    fn listen(challenge: AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.set_nonblocking(true).expect("a socket option");
+        let address = socket.local_addr().expect("bound");
+        start(socket, challenge, proofs).expect("it listens");
+        address
+    }
+
+    /// What comes back on `request` until the other side closes.
+    async fn said(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(request).await.expect("it reads");
+        let mut answer = Vec::new();
+        // An end by RST, where something was left unread, is an end too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn the_page_of_a_token_is_there_and_nothing_else_is() {
+        let proofs = Arc::new(Proofs::default());
+        let address = listen(AcmeChallenge::Http01, &proofs);
+        let page = b"GET /.well-known/acme-challenge/token HTTP/1.1\r\nHost: mail.example.net\r\n\r\n";
+        assert!(said(address, page).await.starts_with("HTTP/1.1 404 "), "no order is under way");
+        proofs.show_page("token", "token.thumbprint");
+        let answer = said(address, page).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\ntoken.thumbprint"), "{answer}");
+        for line in [
+            "GET /.well-known/acme-challenge/token2",
+            "GET /.well-known/acme-challenge/",
+            "GET /.well-known/acme-challenge/../../../etc/passwd",
+            "GET /token",
+            "GET /",
+            "POST /.well-known/acme-challenge/token",
+        ] {
+            let answer = said(address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("thumbprint"), "{line}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_without_end_and_garbage_end_the_connection() {
+        let proofs = Arc::new(Proofs::default());
+        let address = listen(AcmeChallenge::Http01, &proofs);
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(4 * LARGEST_HEAD));
+        for request in [long.as_bytes(), b"\x16\x03\x01\x02\x00\x01\x00", b"A001 LOGIN joe secret\r\n\r\n"] {
+            let answer = said(address, request).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        }
+        let address = listen(AcmeChallenge::TlsAlpn01, &proofs);
+        let answer = said(address, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert!(!answer.contains("HTTP"), "{answer}");
+    }
+}

@@ -104,3 +104,51 @@ fn of_origin_form(request: Request<BodyWrapper<Bytes>>, uri: &Uri) -> Result<Req
     head.uri = path.parse().map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?;
     Ok(Request::from_parts(head, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn http() -> Http {
+        let roots = tls::Trust::System.roots().expect("somebody is trusted");
+        Http::new(tls::client_config(roots, None).expect("TLS"))
+    }
+
+    async fn failure(url: &str) -> String {
+        let request = Request::get(url).body(BodyWrapper::default()).expect("a request");
+        http().request(request).await.err().map(|error| error.to_string()).expect("no answer")
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_in_the_clear_or_of_a_server_that_does_not_speak_tls() {
+        let listening = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listening.local_addr().expect("bound");
+        let said = failure(&format!("http://{address}/directory")).await;
+        assert!(said.contains("is no https:// URL"), "{said}");
+        let (said, heard) = tokio::join!(failure_of(address), async {
+            let (mut stream, _) = listening.accept().await.expect("a client");
+            let mut heard = vec![0; 3];
+            stream.read_exact(&mut heard).await.expect("a hello");
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("it reads");
+            heard
+        });
+        assert_eq!(heard[..2], [0x16, 3], "a ClientHello");
+        assert!(said.starts_with(&address.to_string()) && said.contains("does not speak TLS"), "{said}");
+    }
+
+    async fn failure_of(address: std::net::SocketAddr) -> String {
+        failure(&format!("https://{address}/directory")).await
+    }
+
+    #[test]
+    fn a_server_is_asked_as_a_server_and_told_who_asks() {
+        let uri: Uri = "https://ca.example.net:14000/dir?x=1".parse().expect("a URL");
+        let request = Request::get(&uri).body(BodyWrapper::default()).expect("a request");
+        let request = of_origin_form(request, &uri).expect("it can be asked");
+        assert_eq!(request.uri(), "/dir?x=1");
+        assert_eq!(request.headers()[HOST], "ca.example.net:14000");
+        assert!(request.headers()[USER_AGENT].to_str().is_ok_and(|agent| agent.starts_with("gatepost/")));
+    }
+}
