@@ -137,6 +137,15 @@ impl Gateway {
         )
     }
 
+    /// Changes the configuration and has it read again.
+    fn reload_with(&self, before: &str, after: &str) {
+        let path = self.directory.join("gatepost.yaml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        assert!(text.contains(before), "{text}");
+        write(&path, text.replace(before, after));
+        self.kept.signal(nix::sys::signal::Signal::SIGHUP);
+    }
+
     /// Ends it and starts another in its place, with what it kept.
     fn restart(&mut self) {
         assert!(self.kept.stop().success(), "{}", self.log());
@@ -236,6 +245,36 @@ fn a_page_brings_certificates_of_both_kinds_and_a_restart_asks_for_no_other() {
     gateway.assert_serves(&root, "ECDSA+SHA256", "Peer signature type: ECDSA");
     let log = gateway.log();
     assert!(!log.contains("acme: the") && !log.contains("private CA"), "{log}");
+}
+
+#[test]
+fn a_reload_brings_other_names_and_a_new_contact_and_refuses_what_is_settled_at_the_start() {
+    let address = own_address();
+    let pebble = Pebble::start(address, 86_400);
+    let gateway = Gateway::start(address, &pebble, &format!("http_address: \"{address}:5002\""));
+    gateway.loaded(1);
+    gateway.reload_with(
+        "contact: mailto:postmaster@example.net\n    names: [mail.example.net, imap.example.net]",
+        "contact: mailto:hostmaster@example.net\n    names: [mail.example.net, imap.example.net, pop.example.net]",
+    );
+    gateway.wait_for("a certificate for the new name", |log| {
+        let loaded = events(log, "certificate.loaded").into_iter();
+        let names: Vec<_> = loaded.filter_map(|event| event["detail"].as_str().map(str::to_owned)).collect();
+        let first =
+            names.iter().position(|names| names.contains("by CN=Pebble") && names.contains("pop.example.net"))?;
+        // Until then the old one was served, never again the private CA's.
+        assert_eq!(names[..first].iter().filter(|names| names.contains("private CA")).count(), 1, "{names:?}");
+        Some(())
+    });
+    gateway.assert_serves(&pebble.root(), "ECDSA+SHA256", "Peer signature type: ECDSA");
+    let accounts = gateway.directory.join("state/acme");
+    let folder = std::fs::read_dir(accounts).expect("a directory").next().expect("one CA").expect("an entry").path();
+    let account = std::fs::read_to_string(folder.join("account.json")).expect("an account");
+    assert!(account.contains("hostmaster") && !account.contains("postmaster"));
+
+    gateway.reload_with(&format!("{address}:5002"), &format!("{address}:5009"));
+    let refused = gateway.wait_for("a refusal", |log| events(log, "config.refused").pop());
+    assert!(refused["detail"].as_str().is_some_and(|why| why.contains("needs a restart: the address")), "{refused}");
 }
 
 #[test]
