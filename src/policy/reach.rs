@@ -60,6 +60,8 @@ impl Reach {
         };
         let maps = policy.routes.maps().map(|map| map.path().to_owned());
         let certificates = policy.tls.certificates.iter().flat_map(|files| [files.chain.clone(), files.key.clone()]);
+        // Read before the sandbox closes; a reload looks whether it is still there.
+        let ca = policy.tls.acme.iter().filter_map(|acme| acme.ca.clone());
         let mut reach = Self {
             state: Some(real(&policy.state_dir)),
             log: policy.log.auth_log.as_deref().map(LogPlace::of),
@@ -68,7 +70,7 @@ impl Reach {
         };
         let of_backends =
             policy.backends.values().filter_map(|backend| backend.tls.as_ref()).flat_map(|tls| &tls.files);
-        let named = lists.chain(maps).chain(passwords).chain(certificates);
+        let named = lists.chain(maps).chain(passwords).chain(certificates).chain(ca);
         for file in policy.sources.iter().chain(of_backends).cloned().chain(named) {
             reach.add(&file);
         }

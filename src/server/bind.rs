@@ -1,5 +1,6 @@
 //! Sockets, before privileges are dropped: at each address one for each worker, which the kernel spreads connections over.
 
+use super::acme;
 use crate::policy::{Listener, Policy};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
@@ -20,6 +21,8 @@ pub struct Bound {
     pub addresses: Vec<BoundAddress>,
     /// The admin address, if there is one.
     pub admin: Option<TcpListener>,
+    /// What is needed to get certificates from a public CA, if that is wanted.
+    pub acme: Option<acme::Means>,
     /// What the operator should know, once there is a log.
     pub notes: Vec<String>,
 }
@@ -81,6 +84,17 @@ pub fn bind(policy: &Policy, workers: usize) -> Result<Bound, Vec<BindError>> {
         match listen(address) {
             Ok((socket, _)) => bound.admin = Some(socket),
             Err(error) => errors.push(BindError { listener: "admin".to_owned(), address, error }),
+        }
+    }
+    if let Some(acme) = &policy.tls.acme {
+        match listen(acme.address) {
+            Ok((socket, note)) => {
+                bound.notes.extend(note);
+                bound.acme = Some(acme::Means::of(acme, socket));
+            }
+            Err(error) => {
+                errors.push(BindError { listener: "tls.acme".to_owned(), address: acme.address, error });
+            }
         }
     }
     if errors.is_empty() { Ok(bound) } else { Err(errors) }

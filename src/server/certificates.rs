@@ -2,10 +2,10 @@
 
 use crate::config::Finding;
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::Policy;
+use crate::policy::{AcmeKey, Policy};
 use crate::tls::{
-    CertificateFiles, ChainFinding, Change, Identity, MinVersion, Name, PrivateCa, SETTLING, ServerTls, Settings,
-    Severity, Source, Watched,
+    CertificateFiles, ChainFinding, Change, Folder, Identity, KeyKind, MinVersion, Name, PrivateCa, SETTLING,
+    ServerTls, Settings, Severity, Source, Watched,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -204,10 +204,29 @@ fn open(policy: &Policy, told: &[Finding]) -> Result<Watched, CertificateError> 
 }
 
 fn sources(policy: &Policy) -> Result<Vec<Source>, CertificateError> {
-    if !policy.tls.certificates.is_empty() {
-        return Ok(policy.tls.certificates.iter().map(CertificateFiles::from).map(Source::Files).collect());
+    let mut sources: Vec<_> = policy.tls.certificates.iter().map(CertificateFiles::from).map(Source::Files).collect();
+    if !sources.is_empty() && policy.tls.acme.is_none() {
+        return Ok(sources);
     }
-    let ca = PrivateCa::open_or_create(&policy.state_dir, &policy.hostname, SystemTime::now())?;
-    let name = policy.hostname.parse::<Name>()?;
-    Ok(vec![Source::Private(Arc::new(ca), vec![name])])
+    let ca = Arc::new(PrivateCa::open_or_create(&policy.state_dir, &policy.hostname, SystemTime::now())?);
+    let Some(acme) = &policy.tls.acme else {
+        return Ok(vec![Source::Private(ca, vec![policy.hostname.parse()?])]);
+    };
+    let names = acme.names.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>()?;
+    let folder = Folder::of(&policy.state_dir, &acme.directory);
+    sources.extend(kinds(acme.key).iter().map(|kind| Source::Public {
+        files: folder.files(*kind),
+        meanwhile: Arc::clone(&ca),
+        names: names.clone(),
+    }));
+    Ok(sources)
+}
+
+/// The kinds of key that are wanted of a public CA, the preferred one first.
+pub(super) fn kinds(wanted: AcmeKey) -> &'static [KeyKind] {
+    match wanted {
+        AcmeKey::Ecdsa => &[KeyKind::Ecdsa],
+        AcmeKey::Rsa => &[KeyKind::Rsa],
+        AcmeKey::Both => &[KeyKind::Ecdsa, KeyKind::Rsa],
+    }
 }

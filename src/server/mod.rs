@@ -4,6 +4,7 @@
 //! [`Server::start`]): certificates and lists are read as the user, and in the sandbox, that will reread them, so that the
 //! first renewal cannot be the first failure.
 
+mod acme;
 pub mod bind;
 mod certificates;
 mod listener;
@@ -13,6 +14,7 @@ mod reload;
 mod sandbox;
 mod workers;
 
+pub use acme::Means;
 pub use bind::{BindError, Bound};
 pub use certificates::{CertificateError, Keeper};
 pub use registry::Registry;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,6 +52,8 @@ pub struct Server {
     keeper: Mutex<Keeper>,
     /// Held while a new configuration is taken: one at a time.
     reloading: Mutex<()>,
+    /// Told when a new configuration is in force.
+    reloaded: Notify,
     /// Stops the health checks of the policy in force.
     health: Mutex<CancellationToken>,
     tasks: TaskTracker,
@@ -130,7 +134,7 @@ impl Server {
     /// A socket that cannot be handed to the runtime.
     pub async fn start(
         policy: Policy,
-        bound: Bound,
+        mut bound: Bound,
         keeper: Keeper,
         observe: Arc<Observe>,
         source: Source,
@@ -148,6 +152,7 @@ impl Server {
             doors: Mutex::default(),
             keeper: Mutex::new(keeper),
             reloading: Mutex::default(),
+            reloaded: Notify::new(),
             health: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
@@ -163,7 +168,11 @@ impl Server {
             server.shared.backends.watch(&policy, &health);
             server.shared.backends.watch_relaying(&policy, &health);
         }
+        let acme = bound.acme.take();
         server.open(bound).await?;
+        if let Some(means) = acme {
+            tokio::spawn(acme::keep(Arc::clone(&server), means));
+        }
         let watching = Arc::clone(&server);
         tokio::spawn(async move { watching.watch_files().await });
         let trimming = Arc::clone(&server);

@@ -1,5 +1,6 @@
 //! A new configuration, new certificates, new lists: without touching a session.
 
+use super::acme;
 use super::bind::{self, BoundAddress};
 use super::{Bound, Server, WATCH};
 use crate::config::Finding;
@@ -39,9 +40,12 @@ impl Server {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
+        let old = self.policy.load_full();
+        if let Some(what) = acme::wants_restart(old.tls.acme.as_ref(), policy.tls.acme.as_ref()) {
+            return Err(format!("needs a restart: {what}"));
+        }
         // What can fail comes first: until all of it has gone well nothing is changed.
         let bound = self.bind_new(&policy).await?;
-        let old = self.policy.load_full();
         self.shared.observe.reopen();
         let this = Arc::clone(self);
         let (before, new) = (Arc::clone(&old), policy.clone());
@@ -58,6 +62,7 @@ impl Server {
         let policy = Arc::new(policy);
         self.policy.store(Arc::clone(&policy));
         self.shared.observe.set_level(policy.log.level);
+        self.reloaded.notify_one();
         self.set_limit();
         self.swap_doors(&policy).await;
         self.open(bound).await.map_err(|error| error.to_string())?;

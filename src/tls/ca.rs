@@ -11,8 +11,7 @@
 //! STATE_DIR/ca/server.pem  0600: key and certificate of the gateway, replaced in one rename
 //! ```
 
-mod disk;
-
+use super::disk::{self, DiskError};
 use super::files;
 use super::identity::Identity;
 use super::name::Name;
@@ -24,7 +23,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -66,15 +64,8 @@ pub struct Issued {
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// A file or directory could not be read or written.
-    #[error("the private CA: {path}: {doing}: {source}; state_dir must be a directory the gateway's user can write")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What was tried.
-        doing: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("the private CA: {0}")]
+    Disk(#[from] DiskError),
     /// The files of the root are not what they were when they were made.
     #[error(
         "the private CA in {dir} is damaged: {why}. It is not made again over this one, for clients trust this root: \

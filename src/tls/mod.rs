@@ -4,6 +4,7 @@
 //! ```text
 //! CertificateFiles --load--> Identity + findings --> Certificates (chosen by SNI and key type)
 //! PrivateCa --identity-----> Identity                    |
+//! acme::Folder (a public CA's) --load--> Identity        |
 //!                                                  ServerTls.config(alpn) --> rustls
 //! Watched.poll(now): looks at the files again and swaps the Certificates under every listener at once
 //! ```
@@ -14,10 +15,12 @@
 //! read where the doc says so, so a caller does that on a thread that may block. The cryptography is always
 //! [`provider`]'s; the process-wide default of rustls is neither read nor set.
 
+mod acme;
 mod ca;
 mod certificates;
 mod chain;
 mod client;
+mod disk;
 mod facts;
 mod files;
 mod finding;
@@ -32,10 +35,12 @@ mod staple;
 mod testing;
 mod watch;
 
+pub use acme::{AcmeError, Folder, Proofs, Request, Tries, renewal};
 pub use ca::{CaError, Issued, PrivateCa};
 pub use certificates::Certificates;
 pub use chain::Link;
 pub use client::{Trust, TrustError, client_config, server_name, words};
+pub use disk::DiskError;
 pub use facts::{FAILURE_REASONS, Facts, failure_reason};
 pub use files::CertificateFiles;
 pub use finding::{ChainFinding, Severity};

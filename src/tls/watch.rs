@@ -20,6 +20,15 @@ pub enum Source {
     Files(CertificateFiles),
     /// From the gateway's private CA, for these names; it is renewed here.
     Private(Arc<PrivateCa>, Vec<Name>),
+    /// From a file that a public CA's certificate is put into, and until one is there from the private CA.
+    Public {
+        /// The file, which need not exist: chain and key in one.
+        files: CertificateFiles,
+        /// Who issues meanwhile.
+        meanwhile: Arc<PrivateCa>,
+        /// For these names.
+        names: Vec<Name>,
+    },
 }
 
 /// What a look at the sources found new.
@@ -98,8 +107,17 @@ impl Watched {
     }
 
     /// Gives the certificates of all sources, to begin serving with.
+    ///
+    /// What the private CA issued in a public one's stead is left out once there is one from there, of whatever kind of key.
     pub fn certificates(&self) -> Option<Certificates> {
-        Certificates::new(self.watches.iter().map(|watch| Arc::clone(&watch.serving)).collect())
+        let is_public = |watch: &Watch| matches!(watch.source, Source::Public { .. });
+        let mut has_public = self.watches.iter().any(|watch| is_public(watch) && watch.serving.files().is_some());
+        let serving = self.watches.iter().filter(|watch| {
+            let stands_in = is_public(watch) && watch.serving.files().is_none();
+            // One stands in for all.
+            !stands_in || !std::mem::replace(&mut has_public, true)
+        });
+        Certificates::new(serving.map(|watch| Arc::clone(&watch.serving)).collect())
     }
 
     /// Looks at the sources, puts what is new and sound in service, and tells what happened: nothing, nearly always. A
@@ -125,30 +143,41 @@ impl Watched {
 }
 
 impl Source {
+    /// The files there are to read: none for the private CA, and none before a public one has issued.
     fn files(&self) -> Option<&CertificateFiles> {
         match self {
             Self::Files(files) => Some(files),
+            Self::Public { files, .. } => Some(files).filter(|files| files.chain.exists()),
             Self::Private(..) => None,
+        }
+    }
+
+    /// Asks the private CA.
+    fn issue(&self, now: SystemTime) -> Checked {
+        match self {
+            Self::Private(ca, names) | Self::Public { meanwhile: ca, names, .. } => from_private_ca(ca, names, now),
+            Self::Files(_) => Checked { identity: None, findings: Vec::new() },
         }
     }
 
     /// Reads the source; of files, also the digest.
     fn read(&self, now: SystemTime) -> (Checked, Option<[u8; 32]>) {
-        match self {
-            Self::Files(files) => {
-                let contents = files.read();
-                (Identity::examine(files, &contents, now), Some(contents.digest()))
-            }
-            Self::Private(ca, names) => (from_private_ca(ca, names, now), None),
+        let Some(files) = self.files() else { return (self.issue(now), None) };
+        let contents = files.read();
+        let checked = Identity::examine(files, &contents, now);
+        if matches!(self, Self::Public { .. }) && !checked.is_sound_but_for_time() {
+            // Nobody but the gateway writes that file, and it is about to be replaced: no reason to stay down.
+            return (self.issue(now), Some(contents.digest()));
         }
+        (checked, Some(contents.digest()))
     }
 }
 
 impl Watch {
     fn poll(&mut self, now: SystemTime) -> Option<Change> {
         let asked = std::mem::take(&mut self.asked);
-        let checked = match &self.source {
-            Source::Files(files) => {
+        let checked = match self.source.files() {
+            Some(files) => {
                 let contents = files.read();
                 let digest = Some(contents.digest());
                 // Looked at once: what is wrong with the pair too is told then, and not at every poll.
@@ -160,11 +189,11 @@ impl Watch {
                 self.seen = digest;
                 Identity::examine(files, &contents, now)
             }
-            Source::Private(ca, names) => {
+            None => {
                 if !self.serving.needs_renewal(now) {
                     return None;
                 }
-                from_private_ca(ca, names, now)
+                self.source.issue(now)
             }
         };
         match checked.identity {

@@ -13,6 +13,7 @@ mod gatepost;
 mod kept;
 mod servers;
 
+mod acme;
 mod big_messages;
 mod checked_elsewhere;
 mod connecting;

@@ -9,13 +9,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Every pair of files that can be read, in the order of the file.
+/// What stands in the section.
+pub(super) struct Examined {
+    /// Every pair of files that can be read, in the order of the file.
+    pub(super) files: Vec<CertificateFiles>,
+    /// What can be served of them, each with the place of its entry.
+    pub(super) identities: Vec<(Spot, Arc<Identity>)>,
+}
+
+/// Reads and examines every pair.
 pub(super) fn build(
     section: &[sections::Certificate],
     hostname: Option<&str>,
     reader: &Reader<'_>,
     report: &mut Report,
-) -> Vec<CertificateFiles> {
+) -> Examined {
     let (mut certificates, mut identities) = (Vec::new(), Vec::new());
     for (index, written) in section.iter().enumerate() {
         let spot = Spot::top("tls").key("certificates").item(index);
@@ -32,7 +40,7 @@ pub(super) fn build(
     if let Some((spot, finding)) = hostname.and_then(wrong_name) {
         tell(&finding, spot, report);
     }
-    certificates
+    Examined { files: certificates, identities }
 }
 
 /// A pair of files that can be read, and what they come to where that is of use.

@@ -1,5 +1,6 @@
 //! From the sections to the policy. What the sections' types could not refuse is refused here, all of it at once.
 
+mod acme;
 mod auth;
 mod backends;
 mod certificates;
@@ -28,7 +29,10 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let listeners = listeners::build(file, &backends, &reader, report);
     let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
-    overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
+    let admin_address = admin.address.map(|address| (Spot::top("admin").key("address"), address));
+    let acme_address = tls.acme.as_ref().map(acme::listens);
+    let others: Vec<_> = acme_address.into_iter().chain(admin_address).collect();
+    overlap::look_at(&listeners, &others, &backends, hostname.as_deref(), report);
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
@@ -178,8 +182,14 @@ fn tls(
     reader: &files::Reader<'_>,
     report: &mut Report,
 ) -> policy::Tls {
+    // The public CA's certificate may be the one for the host name.
+    let has_own =
+        |host: &str| section.acme.iter().flat_map(|acme| &acme.names).any(|name| name.eq_ignore_ascii_case(host));
+    let of_files = hostname.filter(|host| !has_own(host));
+    let examined = certificates::build(&section.certificates, of_files, reader, report);
     policy::Tls {
-        certificates: certificates::build(&section.certificates, hostname, reader, report),
+        acme: section.acme.as_ref().and_then(|acme| acme::build(acme, hostname, &examined, reader, report)),
+        certificates: examined.files,
         only_1_3: section.min_version == MinVersion::Tls13,
         session_tickets: section.session_tickets,
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(super) fn look_at(
     listeners: &[Built],
-    admin: Option<SocketAddr>,
+    others: &[(Spot, SocketAddr)],
     backends: &Backends,
     hostname: Option<&str>,
     report: &mut Report,
@@ -20,11 +20,10 @@ pub(super) fn look_at(
             built.addresses.iter().enumerate().map(move |(index, address)| (spot.item(index), *address))
         })
         .collect();
-    let admin = admin.map(|address| (Spot::top("admin").key("address"), address));
-    let all: Vec<_> = listening.iter().chain(&admin).collect();
+    let all: Vec<_> = listening.iter().chain(others).collect();
     for (index, (spot, address)) in all.iter().enumerate() {
         if let Some((other, taken)) = all[..index].iter().find(|(_, other)| overlap(*address, *other)) {
-            // The default administration address is written nowhere: the listener has to give way.
+            // The default addresses of the administration and of ACME are written nowhere: the listener has to give way.
             let (spot, other) = if report.was_written(spot) { (spot, other) } else { (other, spot) };
             let (mine, theirs) =
                 if address == taken { (address, String::new()) } else { (address, format!(", which is {taken}")) };

@@ -2,9 +2,9 @@
 
 use super::super::value::{Address, Named, OneOrMany, Quota, Span};
 use super::{
-    Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress, ClientCertificate, File, Level, Limits,
-    Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Protocol, Route, Runtime, Servers, Stage, Submission,
-    Timeouts, Tls, TlsRule,
+    Acme, AcmeChallenge, AcmeKey, Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress,
+    ClientCertificate, File, Level, Limits, Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Protocol,
+    Route, Runtime, Servers, Stage, Submission, Timeouts, Tls, TlsRule,
 };
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -110,6 +110,21 @@ impl Default for Tls {
             min_version: MinVersion::Tls12,
             client_ca: None,
             session_tickets: true,
+        }
+    }
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            contact: None,
+            names: Vec::new(),
+            directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            ca: None,
+            challenge: AcmeChallenge::Http01,
+            http_address: default("[::]:80"),
+            tls_address: default("[::]:443"),
+            key: AcmeKey::Ecdsa,
         }
     }
 }

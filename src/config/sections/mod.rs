@@ -218,7 +218,7 @@ pub(crate) struct Route {
 pub(crate) struct Tls {
     /// Chosen by SNI from the names in them; no or an unknown SNI: the first. None: the private CA issues one.
     pub(crate) certificates: Vec<Certificate>,
-    /// Certificates from a public CA. Not in this version.
+    /// A certificate from a public CA, renewed by itself; beside `certificates` for other names.
     pub(crate) acme: Option<Acme>,
     /// The oldest version taken.
     pub(crate) min_version: MinVersion,
@@ -238,16 +238,47 @@ pub(crate) struct Certificate {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// Certificates from a public CA. Not in this version.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// Certificates from a public CA, by its protocol (ACME, RFC 8555).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Acme {
-    /// Whom the CA may write to.
+    /// Whom the CA may write to: mailto:postmaster@example.net.
     pub(crate) contact: Option<String>,
-    /// The names on the certificate.
+    /// The names on the certificate: all that clients connect to.
     pub(crate) names: Vec<String>,
-    /// The CA's directory.
-    pub(crate) directory: Option<String>,
+    /// The CA's directory; by default that of Let's Encrypt.
+    pub(crate) directory: String,
+    /// PEM: the CA to trust at the directory; by default the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// How it is proved that the names are ours: `http-01` (a page at port 80 of each name), `tls-alpn-01` (a handshake at
+    /// port 443). `dns-01` is not in this version.
+    pub(crate) challenge: AcmeChallenge,
+    /// Where http-01 is answered.
+    pub(crate) http_address: Address,
+    /// Where tls-alpn-01 is answered.
+    pub(crate) tls_address: Address,
+    /// `ecdsa`, `rsa` (for programs from before 2012 or so), or `both`.
+    pub(crate) key: AcmeKey,
+}
+
+/// How the CA sees that a name is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) enum AcmeChallenge {
+    #[serde(rename = "http-01")]
+    Http01,
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    #[serde(rename = "dns-01")]
+    Dns01,
+}
+
+/// The keys of certificates from a public CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AcmeKey {
+    Ecdsa,
+    Rsa,
+    Both,
 }
 
 /// The oldest TLS version taken.

@@ -208,7 +208,7 @@ fn policy() -> Policy {
             backend_login: MINUTE,
             backend_data_end: MINUTE,
         },
-        tls: Tls { certificates: Vec::new(), only_1_3: false, session_tickets: true },
+        tls: Tls { certificates: Vec::new(), acme: None, only_1_3: false, session_tickets: true },
         log: Log { level: tracing::Level::INFO, format: LogFormat::Json, auth_log: None },
         admin: Admin { address: None, socket: None },
         runtime: Runtime { user: None, group: None, workers: 0, drain_timeout: MINUTE, sandbox: false },

@@ -1,16 +1,27 @@
 //! Files that are there whole or not at all, whenever the power fails.
 
-use super::CaError;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// A file or directory of `state_dir` could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {doing}: {source}; state_dir must be a directory the gateway's user can write")]
+pub struct DiskError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What was tried.
+    pub doing: &'static str,
+    /// What the system said.
+    pub source: io::Error,
+}
+
 /// Makes a directory, and those above it, that only its owner can enter. One that exists is left as it is.
-pub(super) fn create_private_dir(path: &Path) -> Result<(), CaError> {
+pub(super) fn create_private_dir(path: &Path) -> Result<(), DiskError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -20,7 +31,7 @@ pub(super) fn create_private_dir(path: &Path) -> Result<(), CaError> {
 
 /// Waits until no other process (or thread) is at work, and keeps others away until the lock is dropped; the system
 /// drops it for a process that dies.
-pub(super) fn lock(path: &Path) -> Result<Flock<File>, CaError> {
+pub(super) fn lock(path: &Path) -> Result<Flock<File>, DiskError> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = open.map_err(|error| failed(path, "open the lock", error))?;
     loop {
@@ -33,7 +44,7 @@ pub(super) fn lock(path: &Path) -> Result<Flock<File>, CaError> {
 }
 
 /// Reads a file of text; `None` if there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, CaError> {
+pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, DiskError> {
     match fs::read(path) {
         // What is not UTF-8 is not PEM either, and fails there with better words.
         Ok(bytes) => Ok(Some(Zeroizing::new(String::from_utf8_lossy(&Zeroizing::new(bytes)).into_owned()))),
@@ -44,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, CaError> {
 
 /// Makes a directory with these files in it, in one rename. `temporary` is what it is called until then; what a process
 /// that died left there is removed. Fails if the directory exists and is not empty.
-pub(super) fn create_whole(temporary: &Path, path: &Path, files: &[(&str, u32, &[u8])]) -> Result<(), CaError> {
+pub(super) fn create_whole(temporary: &Path, path: &Path, files: &[(&str, u32, &[u8])]) -> Result<(), DiskError> {
     match fs::remove_dir_all(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed(temporary, "remove what was left of an earlier attempt", error));
@@ -61,7 +72,7 @@ pub(super) fn create_whole(temporary: &Path, path: &Path, files: &[(&str, u32, &
 }
 
 /// Puts a file in the place of another in one rename.
-pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CaError> {
+pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskError> {
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&temporary, "remove", error)),
@@ -72,7 +83,7 @@ pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CaE
     sync_parent(path)
 }
 
-fn write(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CaError> {
+fn write(path: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskError> {
     let attempt = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(contents)?;
@@ -81,14 +92,14 @@ fn write(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CaError> {
     attempt().map_err(|error| failed(path, "write", error))
 }
 
-fn sync_parent(path: &Path) -> Result<(), CaError> {
+fn sync_parent(path: &Path) -> Result<(), DiskError> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-fn sync_dir(path: &Path) -> Result<(), CaError> {
+fn sync_dir(path: &Path) -> Result<(), DiskError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| failed(path, "write", error))
 }
 
-fn failed(path: &Path, doing: &'static str, source: io::Error) -> CaError {
-    CaError::Io { path: path.to_owned(), doing, source }
+fn failed(path: &Path, doing: &'static str, source: io::Error) -> DiskError {
+    DiskError { path: path.to_owned(), doing, source }
 }

@@ -1,0 +1,161 @@
+//! The listener that a CA looks at: pages (http-01) or handshakes (tls-alpn-01), and nothing else.
+
+use crate::policy::AcmeChallenge;
+use crate::tls::Proofs;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+/// Connections at a time; a CA looks from a handful of places at once. What comes above that waits in the kernel's queue.
+const MOST: usize = 64;
+
+/// How long a connection may last: a CA knows what it wants, and everybody else wants nothing that is here.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// The largest head of a request.
+const LARGEST_HEAD: usize = 8 * 1024;
+
+/// How long accepting rests when it fails, for want of descriptors say.
+const REST: Duration = Duration::from_millis(500);
+
+/// Begins to answer, for as long as the process lives.
+pub(super) fn start(
+    listening: std::net::TcpListener,
+    challenge: AcmeChallenge,
+    proofs: &Arc<Proofs>,
+) -> io::Result<()> {
+    let listening = TcpListener::from_std(listening)?;
+    let proofs = Arc::clone(proofs);
+    let tls = match challenge {
+        AcmeChallenge::Http01 => None,
+        AcmeChallenge::TlsAlpn01 => Some(TlsAcceptor::from(proofs.tls().map_err(io::Error::other)?)),
+    };
+    tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(MOST));
+        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+            let stream = match listening.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("acme: accepting failed: {error}");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            };
+            let (proofs, tls) = (Arc::clone(&proofs), tls.clone());
+            tokio::spawn(async move {
+                let _permit = permit;
+                // Who is cut off or fails is nobody we know; the CA says what it saw.
+                let _ = tokio::time::timeout(WHOLE, async {
+                    match tls {
+                        Some(tls) => show_certificate(&tls, stream).await,
+                        None => show_pages(stream, &proofs).await,
+                    }
+                })
+                .await;
+            });
+        }
+    });
+    Ok(())
+}
+
+/// The handshake is all of it (RFC 8737, section 3).
+async fn show_certificate(tls: &TlsAcceptor, stream: TcpStream) {
+    if let Ok(mut stream) = tls.accept(stream).await {
+        let _ = stream.shutdown().await;
+    }
+}
+
+async fn show_pages(stream: TcpStream, proofs: &Proofs) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(page(&request, proofs)) });
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// The page a request is for (RFC 8555, section 8.3), or that there is none.
+fn page(request: &Request<Incoming>, proofs: &Proofs) -> Response<Full<Bytes>> {
+    let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/");
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let found = token.filter(|_| is_read).and_then(|token| proofs.page(token));
+    let status = if found.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let mut response = Response::new(Full::from(found.unwrap_or_else(|| "not found\n".to_owned())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncReadExt;
+
+    fn listen(challenge: AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.set_nonblocking(true).expect("a socket option");
+        let address = socket.local_addr().expect("bound");
+        start(socket, challenge, proofs).expect("it listens");
+        address
+    }
+
+    /// What comes back on `request` until the other side closes.
+    async fn said(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(request).await.expect("it reads");
+        let mut answer = Vec::new();
+        // An end by RST, where something was left unread, is an end too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn the_page_of_a_token_is_there_and_nothing_else_is() {
+        let proofs = Arc::new(Proofs::default());
+        let address = listen(AcmeChallenge::Http01, &proofs);
+        let page = b"GET /.well-known/acme-challenge/token HTTP/1.1\r\nHost: mail.example.net\r\n\r\n";
+        assert!(said(address, page).await.starts_with("HTTP/1.1 404 "), "no order is under way");
+        proofs.show_page("token", "token.thumbprint");
+        let answer = said(address, page).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\ntoken.thumbprint"), "{answer}");
+        for line in [
+            "GET /.well-known/acme-challenge/token2",
+            "GET /.well-known/acme-challenge/",
+            "GET /.well-known/acme-challenge/../../../etc/passwd",
+            "GET /token",
+            "GET /",
+            "POST /.well-known/acme-challenge/token",
+        ] {
+            let answer = said(address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("thumbprint"), "{line}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_without_end_and_garbage_end_the_connection() {
+        let proofs = Arc::new(Proofs::default());
+        let address = listen(AcmeChallenge::Http01, &proofs);
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(4 * LARGEST_HEAD));
+        for request in [long.as_bytes(), b"\x16\x03\x01\x02\x00\x01\x00", b"A001 LOGIN joe secret\r\n\r\n"] {
+            let answer = said(address, request).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        }
+        let address = listen(AcmeChallenge::TlsAlpn01, &proofs);
+        let answer = said(address, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert!(!answer.contains("HTTP"), "{answer}");
+    }
+}

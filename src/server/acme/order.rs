@@ -1,0 +1,203 @@
+//! One certificate: the account, the order, the proofs, and what the CA says when it says no.
+
+use super::client::Http;
+use crate::policy::{self, AcmeChallenge};
+use crate::tls::{AcmeError, Folder, Proofs, Request};
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
+    OrderStatus, RetryPolicy,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long the CA may look at proofs, or sign.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The longest words of a CA that are passed on.
+const LONGEST_WORDS: usize = 1000;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The CA said no, or cannot be spoken with.
+    #[error("{}", words(&.0.to_string()))]
+    Ca(#[from] Error),
+    /// It did not see the proof; its words for each name.
+    #[error("the CA did not see that the names are ours: {0}")]
+    Proof(String),
+    /// It does not offer what the configuration wants.
+    #[error("the CA does not offer {challenge} for {name}: choose another tls.acme.challenge")]
+    NotOffered { challenge: &'static str, name: String },
+    /// Ours: the disk, or a key.
+    #[error(transparent)]
+    Ours(#[from] AcmeError),
+    /// A part of it panicked, which the log has by then.
+    #[error("a fault of the program: {0}")]
+    Fault(#[from] tokio::task::JoinError),
+    /// Its certificates are due for renewal when they come, which nothing good can come of.
+    #[error("the CA's certificate is served, but two thirds of its life were over when it came: is our clock right?")]
+    DueAlready,
+    /// It took longer than anything should.
+    #[error("the CA was not done within ten minutes")]
+    TooLong,
+}
+
+/// What is kept of an account.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    contact: Option<String>,
+    credentials: AccountCredentials,
+}
+
+/// Orders the certificate of `request`, shows the proofs, and gives the chain in PEM.
+pub(super) async fn certificate(
+    http: &Http,
+    acme: &policy::Acme,
+    folder: &Folder,
+    request: &Request,
+    proofs: &Proofs,
+) -> Result<String, Failure> {
+    let names: Vec<_> = acme.names.iter().cloned().map(Identifier::Dns).collect();
+    let wanted = NewOrder::new(&names);
+    let mut order = match account(http, acme, folder).await?.new_order(&wanted).await {
+        // The CA has lost it, or thrown it out: who may ask once may ask again under another.
+        Err(error) if is_unknown_account(&error) => {
+            tracing::warn!("acme: the CA does not know our account any more; another is made");
+            new_account(http, acme, folder).await?.new_order(&wanted).await?
+        }
+        answer => answer?,
+    };
+    prove(&mut order, acme.challenge, proofs).await?;
+    let patience = RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(PATIENCE);
+    match order.poll_ready(&patience).await {
+        Ok(OrderStatus::Ready) => {}
+        outcome => {
+            let seen = what_was_seen(&mut order).await;
+            return Err(match (seen.is_empty(), outcome) {
+                (false, _) => Failure::Proof(words(&seen.join("; "))),
+                (true, Err(error)) => error.into(),
+                (true, Ok(_)) => Failure::Proof("it says no more than that".to_owned()),
+            });
+        }
+    }
+    order.finalize_csr(request.csr()).await?;
+    Ok(order.poll_certificate(&patience).await?)
+}
+
+/// The account of last time, or a new one. The CA's terms are agreed to: who writes `tls.acme` has.
+async fn account(http: &Http, acme: &policy::Acme, folder: &Folder) -> Result<Account, Failure> {
+    let kept = match super::on_disk(folder, Folder::account).await {
+        Some(kept) => kept?,
+        None => None,
+    };
+    let Some(text) = kept else { return new_account(http, acme, folder).await };
+    let Ok(kept) = serde_json::from_str::<Kept>(&text) else {
+        tracing::warn!("acme: the account's file is damaged; another account is made");
+        return new_account(http, acme, folder).await;
+    };
+    let Kept { contact, credentials } = kept;
+    let builder = Account::builder_with_http(Box::new(http.clone()));
+    if contact == acme.contact {
+        return Ok(builder.from_credentials(credentials).await?);
+    }
+    let changed = serialized(&Kept { contact: acme.contact.clone(), credentials })?;
+    let Kept { credentials, .. } = serde_json::from_str(&changed).map_err(Error::from)?;
+    let account = builder.from_credentials(credentials).await?;
+    account.update_contacts(&acme.contact.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    keep(folder, changed).await?;
+    Ok(account)
+}
+
+async fn new_account(http: &Http, acme: &policy::Acme, folder: &Folder) -> Result<Account, Failure> {
+    let contact: Vec<_> = acme.contact.iter().map(String::as_str).collect();
+    let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+    let builder = Account::builder_with_http(Box::new(http.clone()));
+    let (account, credentials) = builder.create(&wanted, acme.directory.clone(), None).await?;
+    keep(folder, serialized(&Kept { contact: acme.contact.clone(), credentials })?).await?;
+    Ok(account)
+}
+
+fn serialized(kept: &Kept) -> Result<Zeroizing<String>, Error> {
+    Ok(Zeroizing::new(serde_json::to_string(kept)?))
+}
+
+async fn keep(folder: &Folder, account: Zeroizing<String>) -> Result<(), Failure> {
+    match super::on_disk(folder, move |folder| folder.keep_account(&account)).await {
+        Some(kept) => Ok(kept?),
+        None => Ok(()),
+    }
+}
+
+/// Shows the proof for each name that wants one, and tells the CA to look.
+async fn prove(order: &mut Order, challenge: AcmeChallenge, proofs: &Proofs) -> Result<(), Failure> {
+    let (wanted, challenge) = match challenge {
+        AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
+        AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+    };
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        // One that is good from last time is not proved again; what else there is the order's end tells.
+        if authorization.status != AuthorizationStatus::Pending {
+            continue;
+        }
+        let name = authorization.identifier().to_string();
+        let Some(mut asked) = authorization.challenge(wanted.clone()) else {
+            return Err(Failure::NotOffered { challenge, name });
+        };
+        let authorization = asked.key_authorization();
+        match wanted {
+            ChallengeType::TlsAlpn01 => {
+                let digest = authorization.digest();
+                let digest = digest.as_ref().try_into().map_err(|_| Error::Str("a SHA-256"))?;
+                proofs.show_certificate(&name, digest)?;
+            }
+            _ => proofs.show_page(&asked.token, authorization.as_str()),
+        }
+        asked.set_ready().await?;
+    }
+    Ok(())
+}
+
+/// What the CA found wrong with each proof, in its words.
+async fn what_was_seen(order: &mut Order) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let name = authorization.identifier().to_string();
+        let Ok(state) = authorization.refresh().await else { continue };
+        let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+        said.extend(errors.map(|error| match (&error.detail, &error.r#type) {
+            (Some(detail), _) => format!("{name}: {detail}"),
+            (None, Some(kind)) => format!("{name}: {kind}"),
+            (None, None) => format!("{name}: no reason given"),
+        }));
+    }
+    said
+}
+
+fn is_unknown_account(error: &Error) -> bool {
+    let kind = match error {
+        Error::Api(problem) => problem.r#type.as_deref(),
+        _ => None,
+    };
+    kind == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+}
+
+/// Words from the network for the log: of a bounded length, in one line.
+fn words(text: &str) -> String {
+    let text = text.strip_prefix("API error: ").unwrap_or(text);
+    text.chars().take(LONGEST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cas_words_come_in_one_line_and_not_without_end() {
+        assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), "no  no [31m (x)");
+        assert_eq!(words(&"é".repeat(5000)).chars().count(), LONGEST_WORDS);
+    }
+}
