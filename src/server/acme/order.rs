@@ -60,9 +60,10 @@ pub(super) async fn certificate(
 ) -> Result<String, Failure> {
     let names: Vec<_> = acme.names.iter().cloned().map(Identifier::Dns).collect();
     let wanted = NewOrder::new(&names);
-    let mut order = match account(http, acme, folder).await?.new_order(&wanted).await {
+    let begun = async { Ok(account(http, acme, folder).await?.new_order(&wanted).await?) };
+    let mut order = match begun.await {
         // The CA has lost it, or thrown it out: who may ask once may ask again under another.
-        Err(error) if is_unknown_account(&error) => {
+        Err(Failure::Ca(error)) if is_unknown_account(&error) => {
             tracing::warn!("acme: the CA does not know our account any more; another is made");
             new_account(http, acme, folder).await?.new_order(&wanted).await?
         }
