@@ -23,11 +23,11 @@ use crate::backend::Backends;
 use crate::gate::{Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::Policy;
-use crate::session::Shared;
+use crate::session::{Pages, Shared};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -137,7 +137,7 @@ impl Server {
         let store = Store::memory();
         let gate = Arc::new(Gate::new(&policy, store, Arc::clone(&observe)));
         let backends = Arc::new(Backends::new(&policy, Arc::clone(&observe)));
-        let shared = Arc::new(Shared { gate, backends, tls: ArcSwap::from_pointee(keeper.tls().clone()), observe });
+        let shared = Arc::new(Shared { gate, backends, tls: ArcSwap::from_pointee(keeper.tls().clone()), observe, pages: OnceLock::new() });
         let server = Arc::new(Self {
             registry: Registry::default(),
             policy: ArcSwap::from_pointee(policy),
@@ -155,6 +155,7 @@ impl Server {
             started: Instant::now(),
         });
         server.set_limit();
+        server.keep_what_the_page_tells(&server.policy.load());
         server.shared.backends.watch(&server.policy.load_full(), &*server.health.lock().await);
         server.open(bound).await?;
         let watching = Arc::clone(&server);
@@ -216,6 +217,18 @@ impl Server {
             );
         } else {
             tracing::info!("room for {limit} sessions ({} descriptors)", self.descriptors);
+        }
+    }
+
+    /// Has browsers answered by these pages. To be called once, right behind the start; a second call changes nothing.
+    pub fn show(&self, pages: Arc<dyn Pages>) {
+        let _ = self.shared.pages.set(pages);
+    }
+
+    /// Where there is a help page, what became of each address' last attempts is kept for it.
+    fn keep_what_the_page_tells(&self, policy: &Policy) {
+        if policy.has_page() {
+            self.shared.observe.keep_attempts();
         }
     }
 
@@ -319,7 +332,7 @@ impl Server {
 fn reserve(policy: &Policy, workers: usize) -> u64 {
     /// What a worker's runtime has.
     const RUNTIME: usize = 4;
-    let addresses: usize = policy.listeners.iter().map(|listener| listener.addresses.len()).sum();
+    let addresses: usize = policy.doors().map(|door| door.addresses().len()).sum();
     let listening = workers.saturating_mul(addresses + RUNTIME);
     u64::try_from(listening.saturating_add(128)).unwrap_or(u64::MAX).max(256)
 }

@@ -32,7 +32,7 @@ mod staple;
 mod testing;
 mod watch;
 
-pub use ca::{CaError, Issued, PrivateCa};
+pub use ca::{CaError, Issued, PrivateCa, Root};
 pub use certificates::Certificates;
 pub use chain::Link;
 pub use client::{Trust, TrustError, client_config, server_name, words};

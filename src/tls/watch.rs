@@ -99,7 +99,12 @@ impl Watched {
 
     /// Gives the certificates of all sources, to begin serving with.
     pub fn certificates(&self) -> Option<Certificates> {
-        Certificates::new(self.watches.iter().map(|watch| Arc::clone(&watch.serving)).collect())
+        let root = self.watches.iter().find_map(|watch| match &watch.source {
+            Source::Private(ca, _) => Some(Arc::new(ca.root())),
+            Source::Files(_) => None,
+        });
+        let identities = self.watches.iter().map(|watch| Arc::clone(&watch.serving)).collect();
+        Some(Certificates::new(identities)?.signed_by(root))
     }
 
     /// Looks at the sources, puts what is new and sound in service, and tells what happened: nothing, nearly always. A

@@ -6,6 +6,7 @@ mod certificates;
 mod files;
 mod listeners;
 mod overlap;
+mod portal;
 mod routes;
 mod unbuilt;
 
@@ -31,10 +32,13 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     overlap::look_at(&listeners, admin.address, &backends, hostname.as_deref(), report);
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
+    let portal = portal::build(file, hostname.as_deref(), &listeners, report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
+        pages: listeners.iter().filter_map(|built| built.page.clone()).collect(),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
+        portal,
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
         routes: routes.into(),
         auth,
