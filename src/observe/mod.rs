@@ -104,7 +104,14 @@ impl Observe {
         });
         let has_auth_log = auth.is_some();
         let writer = Writer::start(sink, auth, Attention(Arc::clone(&recorder)))?;
-        Ok(Arc::new(Self { metrics, recorder, writer, has_auth_log, subscribers: OnceLock::new(), attempts: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            metrics,
+            recorder,
+            writer,
+            has_auth_log,
+            subscribers: OnceLock::new(),
+            attempts: OnceLock::new(),
+        }))
     }
 
     /// Records an event: metrics, log, auth log, subscribers. Never waits.

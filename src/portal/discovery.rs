@@ -26,7 +26,8 @@ pub(super) fn thunderbird(policy: &Policy, settings: &Settings) -> String {
         let _ = writeln!(out, "    <domain>{}</domain>", escaped(domain));
     }
     let company = escaped(&policy.portal.company);
-    let _ = writeln!(out, "    <displayName>{company}</displayName>\n    <displayShortName>{company}</displayShortName>");
+    let _ =
+        writeln!(out, "    <displayName>{company}</displayName>\n    <displayShortName>{company}</displayShortName>");
     for way in &settings.all {
         let (element, kind) = match way.service {
             Service::Imap => ("incomingServer", "imap"),
@@ -188,8 +189,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        let way =
-            |service, implicit, port| Setting { service, implicit, host: "mail.example.net".to_owned(), port };
+        let way = |service, implicit, port| Setting { service, implicit, host: "mail.example.net".to_owned(), port };
         Settings {
             all: vec![
                 way(Service::Imap, true, 993),

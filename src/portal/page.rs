@@ -101,35 +101,43 @@ fn servers(settings: &Settings, out: &mut String) {
         "<p>Many mail programs find these by themselves: type your address and password, and let them search. \
          If one asks, the user name is {user}, and the way of authentication is a normal password.</p>\n<div class=\"cards\">"
     );
-    let mut seen = Vec::new();
-    for way in &settings.all {
-        let is_first = !seen.contains(&way.service);
-        seen.push(way.service);
-        card(way, is_first, settings, out);
+    for service in [Service::Imap, Service::Pop3, Service::Submission] {
+        card(service, settings, out);
     }
     out.push_str("</div>\n</section>\n");
 }
 
-fn card(way: &Setting, is_first: bool, settings: &Settings, out: &mut String) {
-    let (what, about) = match way.service {
-        Service::Imap => ("Incoming mail: IMAP", "mail stays on the server, on all your devices"),
+/// One service, with every way to it.
+fn card(service: Service, settings: &Settings, out: &mut String) {
+    let mut ways = settings.all.iter().filter(|way| way.service == service);
+    let Some(best) = ways.next() else { return };
+    let (what, about) = match service {
+        Service::Imap => ("Incoming mail: IMAP", "mail stays on the server"),
         Service::Pop3 => ("Incoming mail: POP3", "mail is fetched to one device"),
-        Service::Submission | Service::Smtp => ("Outgoing mail: SMTP", "to send"),
+        Service::Submission | Service::Smtp => ("Outgoing mail: SMTP", "to send mail"),
     };
-    let about = if is_first { about } else { "another way, if the first is not offered" };
-    let security = if way.implicit { "SSL/TLS" } else { "STARTTLS" };
     let user = match settings.user {
         UserForm::Address => "whole address",
         UserForm::Local => "part before the @",
     };
     let _ = write!(
         out,
-        "<section class=\"card\">\n<h3>{what} <span class=\"tag\">– {about}</span></h3>\n<dl>\
-         <dt>Server</dt><dd>{}</dd><dt>Port</dt><dd>{}</dd><dt>Security</dt><dd>{security}</dd>\
-         <dt>User name</dt><dd>{user}</dd></dl>\n</section>\n",
-        escaped(&way.host),
-        way.port
+        "<section class=\"card\">\n<h3>{what}</h3>\n<p class=\"tag\">{about}</p>\n<dl>\
+         <dt>Server</dt><dd>{}</dd><dt>Port</dt><dd>{}</dd><dt>Security</dt><dd>{}</dd>\
+         <dt>User name</dt><dd>{user}</dd>",
+        escaped(&best.host),
+        best.port,
+        security(best)
     );
+    for way in ways {
+        let _ = write!(out, "<dt>Or else</dt><dd class=\"other\">port {} with {}</dd>", way.port, security(way));
+    }
+    out.push_str("</dl>\n</section>\n");
+}
+
+/// What mail programs call it.
+fn security(way: &Setting) -> &'static str {
+    if way.implicit { "SSL/TLS" } else { "STARTTLS" }
 }
 
 fn trust(root: &Root, out: &mut String) {
@@ -145,7 +153,7 @@ authority below; after that no warning appears.</p>
 <li><a href=\"/ca.pem\">Thunderbird, Linux <span class=\"print\">(.pem)</span></a></li>
 </ul>
 <p>Compare its fingerprint (SHA-256) with the one you were given in a letter or on the telephone, before you trust it:</p>
-<p class=\"print\">{}</p>
+<p class=\"print whole\">{}</p>
 <details><summary>How to install it</summary>
 <ul>
 <li><strong>iPhone, iPad:</strong> open the file in Safari, then Settings, “Profile Downloaded”, Install. Turn it on under
@@ -161,20 +169,21 @@ trust it to identify websites.</li>
 </details>
 </section>
 ",
-        escaped(&root.fingerprint)
+        // It may be broken behind any colon, and nowhere else.
+        escaped(&root.fingerprint).replace(':', ":<wbr>")
     );
 }
 
 fn programs(settings: &Settings, private: bool, out: &mut String) {
     let (Some(incoming), outgoing) = (settings.incoming(), settings.best(Service::Submission)) else { return };
     let kind = if incoming.service == Service::Imap { "IMAP" } else { "POP3" };
-    let security = |way: &Setting| if way.implicit { "SSL/TLS" } else { "STARTTLS" };
     let way = |way: &Setting| {
         format!("<code>{}</code>, port <code>{}</code>, {}", escaped(&way.host), way.port, security(way))
     };
     let (read, send) = (way(incoming), outgoing.map(way).unwrap_or_default());
     let send = |label: &str| if send.is_empty() { String::new() } else { format!("<li>{label} {send}.</li>") };
-    let profile = if private { "the profile above, which brings the certificate and the account" } else { "this profile" };
+    let profile =
+        if private { "the profile above, which brings the certificate and the account" } else { "this profile" };
     out.push_str("<section aria-labelledby=\"programs\">\n<h2 id=\"programs\">Step by step</h2>\n");
     let _ = write!(
         out,
@@ -221,7 +230,11 @@ fn mutt(settings: &Settings, incoming: &Setting, outgoing: Option<&Setting>, pri
         escaped(settings.domain())
     );
     let _ = if incoming.service == Service::Imap {
-        writeln!(out, "set folder = \"{scheme}://{host}:{}/\"\nset spoolfile = \"+INBOX\"\nset imap_user = \"{user}\"", incoming.port)
+        writeln!(
+            out,
+            "set folder = \"{scheme}://{host}:{}/\"\nset spoolfile = \"+INBOX\"\nset imap_user = \"{user}\"",
+            incoming.port
+        )
     } else {
         writeln!(out, "set pop_host = \"{scheme}://{user}@{host}:{}/\"", incoming.port)
     };
@@ -325,14 +338,18 @@ mod tests {
 
     #[test]
     fn a_contact_is_a_link_only_where_it_is_one() {
-        assert!(link("mailto:help@example.net").contains("<a href=\"mailto:help@example.net\" rel=\"noreferrer\">help@"));
+        assert!(
+            link("mailto:help@example.net").contains("<a href=\"mailto:help@example.net\" rel=\"noreferrer\">help@")
+        );
         assert_eq!(link("room 3, <2nd> floor"), "room 3, &lt;2nd&gt; floor");
         assert!(!link("javascript:alert(1)").contains("href"));
     }
 
     #[test]
     fn spans_are_said_as_people_say_them() {
-        for (seconds, said) in [(1, "1 second"), (59, "59 seconds"), (61, "2 minutes"), (3600, "60 minutes"), (10_000, "3 hours")] {
+        for (seconds, said) in
+            [(1, "1 second"), (59, "59 seconds"), (61, "2 minutes"), (3600, "60 minutes"), (10_000, "3 hours")]
+        {
             assert_eq!(about(Duration::from_secs(seconds)), said);
         }
         assert_eq!(clock(SystemTime::UNIX_EPOCH + Duration::from_secs(3661)), "01:01");

@@ -76,12 +76,7 @@ impl Server {
         }
         for BoundAddress { door, configured, sockets } in bound.addresses {
             let address = sockets.first().ok_or(io::ErrorKind::InvalidInput)?.local_addr()?;
-            tracing::info!(
-                "listening on {address}: {} ({}, tls: {})",
-                door.name(),
-                door.protocol(),
-                door.tls()
-            );
+            tracing::info!("listening on {address}: {} ({}, tls: {})", door.name(), door.protocol(), door.tls());
             self.shared.observe.metrics().listener(door.name());
             let (purpose, closed) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
             let accepting = sockets.into_iter().zip(&self.workers).map(|(socket, worker)| {

@@ -27,8 +27,8 @@ use crate::session::{Pages, Shared};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -137,7 +137,13 @@ impl Server {
         let store = Store::memory();
         let gate = Arc::new(Gate::new(&policy, store, Arc::clone(&observe)));
         let backends = Arc::new(Backends::new(&policy, Arc::clone(&observe)));
-        let shared = Arc::new(Shared { gate, backends, tls: ArcSwap::from_pointee(keeper.tls().clone()), observe, pages: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            gate,
+            backends,
+            tls: ArcSwap::from_pointee(keeper.tls().clone()),
+            observe,
+            pages: OnceLock::new(),
+        });
         let server = Arc::new(Self {
             registry: Registry::default(),
             policy: ArcSwap::from_pointee(policy),

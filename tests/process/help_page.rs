@@ -132,7 +132,7 @@ fn a_customer_reads_every_setting_and_nothing_runs() {
     let html = page.text();
     for part in [
         "<dd>mail.example.net</dd><dt>Port</dt><dd>993</dd><dt>Security</dt><dd>SSL/TLS</dd>",
-        "<dt>Port</dt><dd>143</dd><dt>Security</dt><dd>STARTTLS</dd>",
+        "<dd class=\"other\">port 143 with STARTTLS</dd>",
         "<h1>Example &amp; Sons</h1>",
         "<a href=\"mailto:help@example.net\"",
         "<html lang=\"en\">",
@@ -156,8 +156,8 @@ fn a_customer_reads_every_setting_and_nothing_runs() {
     let head = send(&gateway, "HEAD", "/", "");
     head.is(200);
     assert!(head.body.is_empty() && head.header("content-length").is_some_and(|length| length.len() > 3));
-    get(&gateway, "/nothing<script>").is(404);
-    assert!(!get(&gateway, "/nothing<script>").text().contains("script"));
+    get(&gateway, "/nothing-script").is(404);
+    assert!(!get(&gateway, "/nothing-script").text().contains("script"));
     let posted = send(&gateway, "POST", "/", "x=1");
     posted.is(405);
     assert_eq!(posted.header("allow"), Some("GET, HEAD"));
@@ -176,8 +176,11 @@ fn the_private_ca_is_there_in_each_form_with_its_fingerprint() {
         assert_eq!(answer.header("content-type"), Some("application/x-x509-ca-cert"));
         assert_eq!(answer.body, der.as_ref());
     }
-    let digest = python("import hashlib,sys;print(':'.join('%02X'%b for b in hashlib.sha256(sys.stdin.buffer.read()).digest()))", &der);
-    assert!(get(&gateway, "/").text().contains(digest.trim()));
+    let digest = python(
+        "import hashlib,sys;print(':'.join('%02X'%b for b in hashlib.sha256(sys.stdin.buffer.read()).digest()))",
+        &der,
+    );
+    assert!(get(&gateway, "/").text().replace("<wbr>", "").contains(digest.trim()));
     let profile = get(&gateway, "/mail.mobileconfig");
     assert_eq!(profile.header("content-type"), Some("application/x-apple-aspen-config"));
     let read = "import plistlib,sys,json;p=plistlib.loads(sys.stdin.buffer.read());print(p['PayloadDisplayName'],[(c['PayloadType'],len(c.get('PayloadContent',b''))) for c in p['PayloadContent']])";
@@ -205,7 +208,8 @@ fn a_public_certificate_has_no_ca_to_hand_out() {
 #[test]
 fn thunderbird_and_outlook_find_the_settings() {
     let gateway = Gateway::start(LISTENERS, PORTAL);
-    for path in ["/.well-known/autoconfig/mail/config-v1.1.xml", "/mail/config-v1.1.xml?emailaddress=joe%40example.net"] {
+    for path in ["/.well-known/autoconfig/mail/config-v1.1.xml", "/mail/config-v1.1.xml?emailaddress=joe%40example.net"]
+    {
         let answer = get(&gateway, path);
         answer.is(200);
         assert_eq!(answer.header("content-type"), Some("text/xml; charset=utf-8"));
@@ -215,7 +219,11 @@ fn thunderbird_and_outlook_find_the_settings() {
             .filter(|node| node.has_tag_name("incomingServer"))
             .map(|server| {
                 let value = |name: &str| {
-                    server.children().find(|node| node.has_tag_name(name)).and_then(|node| node.text()).expect("a value")
+                    server
+                        .children()
+                        .find(|node| node.has_tag_name(name))
+                        .and_then(|node| node.text())
+                        .expect("a value")
                 };
                 ["hostname", "port", "socketType", "authentication", "username"].map(value).to_vec()
             })
@@ -231,7 +239,10 @@ fn thunderbird_and_outlook_find_the_settings() {
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let document = roxmltree::Document::parse(answer.text()).expect("XML");
         let value = |name: &str| document.descendants().find(|node| node.tag_name().name() == name)?.text();
-        assert_eq!((value("Type"), value("Port"), value("LoginName")), (Some("IMAP"), Some("993"), Some("joe@example.net")));
+        assert_eq!(
+            (value("Type"), value("Port"), value("LoginName")),
+            (Some("IMAP"), Some("993"), Some("joe@example.net"))
+        );
     }
     get(&gateway, "/autodiscover/autodiscover.xml").is(405);
     assert!(get(&gateway, "/dns.txt").text().contains("_imaps._tcp.example.net."));
@@ -280,10 +291,9 @@ fn a_browser_on_a_mail_port_gets_the_page_and_a_mail_program_its_protocol() {
 
 #[test]
 fn a_browser_on_a_mail_port_is_refused_where_there_is_no_page() {
-    for (listeners, portal) in [
-        ("  imaps: { address: \"127.0.0.1:0\", protocol: imap }", ""),
-        (LISTENERS, "portal: { on_mail_ports: false }"),
-    ] {
+    for (listeners, portal) in
+        [("  imaps: { address: \"127.0.0.1:0\", protocol: imap }", ""), (LISTENERS, "portal: { on_mail_ports: false }")]
+    {
         let gateway = Gateway::start(listeners, portal);
         let error = tls(&gateway.folder.root(), gateway.address("imaps"), NAME, &["http/1.1"]).err().expect("refused");
         assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");

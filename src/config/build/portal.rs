@@ -83,7 +83,7 @@ fn text(written: Option<&str>, spot: &Spot, report: &mut Report) -> Option<Strin
         return None;
     }
     if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
-        report.error(spot, format_args!("is a line of at most {LONGEST_TEXT} octets: write less"));
+        report.error(spot, format_args!("write one line of at most {LONGEST_TEXT} octets"));
         return None;
     }
     Some(text.to_owned())

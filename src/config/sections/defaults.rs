@@ -3,8 +3,8 @@
 use super::super::value::{Address, Named, OneOrMany, Quota, Span};
 use super::{
     Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress, ClientCertificate, File, Level, Limits,
-    Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Portal, Protocol, Route, Runtime, Servers, Stage, Submission,
-    Timeouts, Tls, TlsRule, UserForm,
+    Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Portal, Protocol, Route, Runtime, Servers, Stage,
+    Submission, Timeouts, Tls, TlsRule, UserForm,
 };
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
