@@ -156,7 +156,10 @@ mod tests {
         for client in 0..30_000 {
             attempts.note(&failed(client), begin);
         }
-        let count = |attempts: &Attempts| (attempts.lock().by_client.len(), attempts.lock().by_age.len());
+        let count = |attempts: &Attempts| {
+            let book = attempts.lock();
+            (book.by_client.len(), book.by_age.len())
+        };
         assert_eq!(count(&attempts), (ADDRESSES, ADDRESSES));
         assert_eq!((attempts.of(ip(0), begin).len(), attempts.of(ip(29_999), begin).len()), (0, 1));
         let later = begin + KEPT + Duration::from_secs(1);

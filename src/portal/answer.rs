@@ -70,10 +70,11 @@ pub(super) async fn answer(visitor: &Visitor, request: Request<Incoming>) -> Res
     }
     let hsts = visitor.policy.portal.hsts.as_secs();
     // In the clear it means nothing (RFC 6797 section 8.1), and on a mail port it is not for the page alone.
-    if hsts > 0 && visitor.way == Way::Page {
-        if let Ok(value) = HeaderValue::from_str(&format!("max-age={hsts}")) {
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
-        }
+    if hsts > 0
+        && visitor.way == Way::Page
+        && let Ok(value) = HeaderValue::from_str(&format!("max-age={hsts}"))
+    {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
     }
     response
 }

@@ -154,7 +154,8 @@ mod tests {
         assert!(page.seat(other).is_some());
         drop(seats);
         assert!(page.seat(one).is_some());
-        assert_eq!((page.lock().count, page.lock().by_client.len()), (0, 0));
+        let left = page.lock();
+        assert_eq!((left.count, left.by_client.len()), (0, 0));
     }
 
     #[test]
