@@ -281,7 +281,7 @@ fn a_browser_on_a_mail_port_gets_the_page_and_a_mail_program_its_protocol() {
         assert_eq!(&greeting, b"* OK", "{alpn:?}");
     }
     for alpn in ["h2", "pop3", "smtp"] {
-        let error = tls(&root, address, NAME, &[alpn]).err().expect("refused");
+        let error = tls(&root, address, NAME, &[alpn]).map(drop).expect_err("refused");
         assert!(error.to_string().contains("NoApplicationProtocol"), "{alpn}: {error}");
     }
     // Only mail programs upgrade.
@@ -295,7 +295,8 @@ fn a_browser_on_a_mail_port_is_refused_where_there_is_no_page() {
         [("  imaps: { address: \"127.0.0.1:0\", protocol: imap }", ""), (LISTENERS, "portal: { on_mail_ports: false }")]
     {
         let gateway = Gateway::start(listeners, portal);
-        let error = tls(&gateway.folder.root(), gateway.address("imaps"), NAME, &["http/1.1"]).err().expect("refused");
+        let error =
+            tls(&gateway.folder.root(), gateway.address("imaps"), NAME, &["http/1.1"]).map(drop).expect_err("refused");
         assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
     }
 }
