@@ -254,10 +254,15 @@ fn why(visitor: &Visitor, out: &mut String) {
     if let Some(ban) = visitor.shared.gate.banned(visitor.client) {
         let (left, now) = (ban.remaining(), SystemTime::now());
         let until = now.checked_add(left).map(clock).unwrap_or_default();
+        let who = if ban.closed {
+            "Until then every mail program there is turned away."
+        } else {
+            "Until then only users who have logged in from there before get in."
+        };
         let _ = writeln!(
             out,
             "<p class=\"note\"><strong>Your address has to wait until {until} UTC, {} from now.</strong> Too many wrong \
-             passwords came from it. Until then new programs are turned away; who has logged in from here before still gets in.</p>",
+             passwords came from it. {who} Correct the password in every device first, or it begins anew.</p>",
             about(left)
         );
     }
