@@ -7,7 +7,7 @@
 //! | floor | module | what it is |
 //! | --- | --- | --- |
 //! | 8 | [`cli`] | the commands |
-//! | 7 | [`admin`] | metrics, health and control over HTTP |
+//! | 7 | [`admin`], [`portal`] | metrics, health and control over HTTP · the help page |
 //! | 6 | [`server`] | the process: workers, doors, registry of sessions, reload, drain, sandbox |
 //! | 5 | [`session`] | one connection: handshake → login → relay |
 //! | 4 | [`gate`], [`route`], [`backend`] | may this happen? · to whom does this user belong? · the servers behind: dial, health, what they can do |
@@ -19,6 +19,7 @@
 //! `server/listener.rs` accepts, on the worker that will serve it → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
 //! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, route, dial, the back half logs in, one
 //! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
+//! A browser, on an `https` listener or by its ALPN on a mail port, goes by `session/visit.rs` to `portal/answer.rs`.
 
 pub mod admin;
 pub mod backend;
@@ -27,6 +28,7 @@ pub mod config;
 pub mod gate;
 pub mod observe;
 pub mod policy;
+pub mod portal;
 pub mod proto;
 pub mod route;
 pub mod server;

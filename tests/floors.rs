@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module, and all it may use.
-const FLOORS: [(&str, &[&str]); 13] = [
+const FLOORS: [(&str, &[&str]); 14] = [
     ("proto", &[]),
     ("policy", &["proto"]),
     ("tls", &[]),
@@ -18,11 +18,12 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("session", &["proto", "policy", "tls", "store", "observe", "gate", "route", "backend"]),
     ("server", &["proto", "policy", "tls", "config", "store", "observe", "gate", "route", "backend", "session"]),
     ("admin", &["server", "observe"]),
+    ("portal", &["proto", "policy", "tls", "observe", "session"]),
     (
         "cli",
         &[
             "proto", "policy", "tls", "config", "store", "observe", "gate", "route", "backend", "session", "server",
-            "admin",
+            "admin", "portal",
         ],
     ),
 ];

@@ -1,6 +1,5 @@
 //! `gatepost cert`: the private CA, and what stands in a certificate.
 
-mod profile;
 mod show;
 
 use super::source::load_file;
@@ -206,7 +205,7 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<u8> {
             say(
                 "on an iPhone or iPad the root must also be turned on by hand: Settings, General, About, Certificate Trust Settings",
             );
-            print_data(profile::profile(ca.root_der(), &common_name(ca.root_der())))
+            print_data(crate::portal::profile(Some(ca.root_der()), &common_name(ca.root_der()), None))
         }
     })
 }

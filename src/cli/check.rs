@@ -41,7 +41,7 @@ pub(super) fn check(arguments: &CheckArguments) -> u8 {
         say(error);
         return REFUSED;
     }
-    let (listeners, backends) = (policy.listeners.len(), policy.backends.len());
+    let (listeners, backends) = (policy.doors().count(), policy.backends.len());
     say(format_args!("the configuration is good: {}, {}", count(listeners, "listener"), count(backends, "backend")));
     if arguments.online { online(&policy) } else { FINE }
 }

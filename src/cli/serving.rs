@@ -4,6 +4,7 @@ use crate::admin;
 use crate::config::Finding;
 use crate::observe::Observe;
 use crate::policy::Policy;
+use crate::portal::HelpPage;
 use crate::server::{Bound, Keeper, Server, Source, Workers};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +39,7 @@ impl Serving {
         })
         .await??;
         let server = Server::start(policy, bound, keeper, observe, source, descriptors, workers).await?;
+        server.show(Arc::new(HelpPage::default()));
         let drain = CancellationToken::new();
         if let Some(socket) = admin_socket {
             admin::serve_address(Arc::clone(&server), socket, drain.clone())?;

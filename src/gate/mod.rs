@@ -31,6 +31,7 @@ pub use standby::Standby;
 pub use user::User;
 
 use crate::observe::Observe;
+use crate::policy::access::Access;
 use crate::policy::rate::Rate;
 use crate::policy::{Limits, Listener, Policy};
 use crate::proto::Refusal;
@@ -158,13 +159,26 @@ impl Gate {
     /// # Errors
     /// The list, the ban, the rate or the number of sessions that says no, asked in this order.
     pub fn connection(&self, listener: &Listener, client: IpAddr) -> Result<Admission, Refusal> {
-        listener.access.check(client)?;
+        self.come_in(&listener.access, client, true)
+    }
+
+    /// Whether a browser may come to the help page: as for a connection, but that a ban, which the page explains, holds
+    /// nobody off.
+    ///
+    /// # Errors
+    /// The list, the rate or the number of sessions that says no.
+    pub fn visit(&self, access: &Access, client: IpAddr) -> Result<Admission, Refusal> {
+        self.come_in(access, client, false)
+    }
+
+    fn come_in(&self, access: &Access, client: IpAddr, bans_hold: bool) -> Result<Admission, Refusal> {
+        access.check(client)?;
         let rules = self.rules.load();
         let place = Place::of(client, &rules.limits);
         if place.exempt {
             return Ok(Admission(Vec::new()));
         }
-        if place.nets().any(|net| self.bans.holds(net).is_some_and(|ban| ban.closed)) {
+        if bans_hold && place.nets().any(|net| self.bans.holds(net).is_some_and(|ban| ban.closed)) {
             return Err(Refusal::Banned);
         }
         if let Some(rate) = rules.limits.connections_per_ip

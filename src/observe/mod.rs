@@ -4,6 +4,7 @@
 //! a login, of the auth log, and reaches whoever [subscribed](Observe::subscribe). None of that waits: lines are written by
 //! a thread of their own, and what does not fit its queue is dropped and counted.
 
+mod attempts;
 mod diagnostics;
 pub mod event;
 mod line;
@@ -12,14 +13,17 @@ mod queue;
 mod tally;
 mod writer;
 
+pub use attempts::Attempt;
 pub use diagnostics::Diagnostics;
 pub use event::{Event, Kind};
 pub use line::Style;
 pub use metrics::{ListenerMetrics, Metrics};
 
 use crate::policy::Log;
+use attempts::Attempts;
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -42,6 +46,8 @@ pub struct Observe {
     has_auth_log: bool,
     /// There once somebody has subscribed: a queue of events is large.
     subscribers: OnceLock<broadcast::Sender<Event>>,
+    /// There once there is somebody to tell.
+    attempts: OnceLock<Attempts>,
 }
 
 /// What the writer's thread needs too.
@@ -98,12 +104,22 @@ impl Observe {
         });
         let has_auth_log = auth.is_some();
         let writer = Writer::start(sink, auth, Attention(Arc::clone(&recorder)))?;
-        Ok(Arc::new(Self { metrics, recorder, writer, has_auth_log, subscribers: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            metrics,
+            recorder,
+            writer,
+            has_auth_log,
+            subscribers: OnceLock::new(),
+            attempts: OnceLock::new(),
+        }))
     }
 
     /// Records an event: metrics, log, auth log, subscribers. Never waits.
     pub fn record(&self, event: &Event) {
         self.metrics.count(event);
+        if let Some(attempts) = self.attempts.get() {
+            attempts.note(event, SystemTime::now());
+        }
         if let Some(subscribers) = self.subscribers.get().filter(|subscribers| subscribers.receiver_count() > 0) {
             // Nobody listening any more is no fault.
             let _ = subscribers.send(event.clone());
@@ -123,6 +139,17 @@ impl Observe {
     /// Receives every event from now on: the demo's live view, and tests, which need not sleep.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.subscribers.get_or_init(|| broadcast::Sender::new(SUBSCRIBER_QUEUE)).subscribe()
+    }
+
+    /// Keeps the last attempts of each address from now on, for [`Self::attempts`].
+    pub fn keep_attempts(&self) {
+        self.attempts.get_or_init(Attempts::default);
+    }
+
+    /// What became of an address' attempts in the last 15 minutes, newest first: at most 10, without a user's name. None
+    /// where they are not kept.
+    pub fn attempts(&self, client: IpAddr) -> Vec<Attempt> {
+        self.attempts.get().map_or_else(Vec::new, |attempts| attempts.of(client, SystemTime::now()))
     }
 
     /// The metrics, for what is not an event, and to be shown.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod passwords;
+pub mod portal;
 pub mod rate;
 mod reach;
 mod reread;
@@ -14,6 +15,7 @@ pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
 use passwords::PasswordFile;
+use portal::{PageKind, PageListener, Portal};
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
 use route::{Routes, Sni};
@@ -31,8 +33,12 @@ pub struct Policy {
     pub hostname: String,
     /// Private CA and its certificates live there.
     pub state_dir: PathBuf,
-    /// At least one; no two share an address and port.
+    /// Where mail programs come in: at least one; no two share an address and port.
     pub listeners: Vec<Arc<Listener>>,
+    /// Where the help page is served; none shares an address and port with another or with a listener.
+    pub pages: Vec<Arc<PageListener>>,
+    /// What it says.
+    pub portal: Portal,
     /// By name.
     pub backends: BTreeMap<String, Arc<Backend>>,
     /// Which session goes to which of them.
@@ -404,7 +410,56 @@ pub struct Runtime {
     pub sandbox: bool,
 }
 
+/// Something that listens.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// For mail programs.
+    Mail(Arc<Listener>),
+    /// For browsers.
+    Page(Arc<PageListener>),
+}
+
+impl Door {
+    /// Its key in the configuration: the metric label.
+    pub fn name(&self) -> &str {
+        match self {
+            Door::Mail(listener) => &listener.name,
+            Door::Page(page) => &page.name,
+        }
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Door::Mail(listener) => &listener.addresses,
+            Door::Page(page) => &page.addresses,
+        }
+    }
+
+    /// The configuration's word for its protocol.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Door::Mail(listener) => listener.service.as_str(),
+            Door::Page(_) => "https",
+        }
+    }
+
+    /// The configuration's word for its rule about TLS.
+    pub fn tls(&self) -> &'static str {
+        match self {
+            Door::Mail(listener) => listener.tls.as_str(),
+            Door::Page(page) => page.kind.tls(),
+        }
+    }
+}
+
 impl Policy {
+    /// Everything that listens for clients.
+    pub fn doors(&self) -> impl Iterator<Item = Door> {
+        let mail = self.listeners.iter().cloned().map(Door::Mail);
+        mail.chain(self.pages.iter().cloned().map(Door::Page))
+    }
+
     /// What is spoken to the server that checks a password given to this service.
     pub fn login_protocol(&self, service: Service) -> Protocol {
         match (service, &self.auth.submission) {
@@ -425,6 +480,9 @@ impl Policy {
         for listener in &self.listeners {
             lists(&listener.name, listener.access.reread());
         }
+        for page in &self.pages {
+            lists(&page.name, page.access.reread());
+        }
         for list in self.routes.lists() {
             lists("routes", list.reread());
         }
@@ -437,6 +495,17 @@ impl Policy {
             all.push(("routes".to_owned(), map.path().to_owned(), outcome));
         }
         all
+    }
+
+    /// The port of the help page as the world sees it, if it is served.
+    pub fn page_port(&self) -> Option<u16> {
+        let page = self.pages.iter().find(|page| page.kind == PageKind::Serve)?;
+        self.portal.ports.get(&page.name).copied().or_else(|| page.addresses.first().map(SocketAddr::port))
+    }
+
+    /// Whether the help page is served at all.
+    pub fn has_page(&self) -> bool {
+        !self.pages.is_empty() || self.portal.on_mail_ports
     }
 
     /// What the front half on this listener must know. `client`: who has connected.

@@ -51,8 +51,9 @@ pub enum LogPlace {
 impl Reach {
     /// What this policy's files need, as the file system is now.
     pub fn of(policy: &Policy) -> Self {
-        let lists =
-            policy.listeners.iter().flat_map(|listener| listener.access.allow.iter().chain(&listener.access.deny));
+        let doors = policy.listeners.iter().map(|listener| &listener.access);
+        let doors = doors.chain(policy.pages.iter().map(|page| &page.access));
+        let lists = doors.flat_map(|access| access.allow.iter().chain(&access.deny));
         let lists = lists.chain(policy.routes.lists()).flat_map(AccessList::files).map(|file| file.path().to_owned());
         let passwords = match &policy.auth.submission {
             Checker::File(file) => Some(file.path().to_owned()),

@@ -1,11 +1,10 @@
 //! Sockets, before privileges are dropped: at each address one for each worker, which the kernel spreads connections over.
 
 use super::acme;
-use crate::policy::{Listener, Policy};
+use crate::policy::{Door, Policy};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections the kernel completes before we have accepted them.
@@ -31,7 +30,7 @@ pub struct Bound {
 #[derive(Debug)]
 pub struct BoundAddress {
     /// What it is for.
-    pub listener: Arc<Listener>,
+    pub door: Door,
     /// The address as it is configured. The sockets' own may differ: port 0 is another one when it is bound, and `[::]`
     /// may have become 0.0.0.0.
     pub configured: SocketAddr,
@@ -69,14 +68,14 @@ fn hint(error: &io::Error) -> &'static str {
 pub fn bind(policy: &Policy, workers: usize) -> Result<Bound, Vec<BindError>> {
     let mut bound = Bound::default();
     let mut errors = Vec::new();
-    for listener in &policy.listeners {
-        for &configured in &listener.addresses {
+    for door in policy.doors() {
+        for &configured in door.addresses() {
             match listen_for(configured, workers) {
                 Ok((sockets, note)) => {
                     bound.notes.extend(note);
-                    bound.addresses.push(BoundAddress { listener: Arc::clone(listener), configured, sockets });
+                    bound.addresses.push(BoundAddress { door: door.clone(), configured, sockets });
                 }
-                Err(error) => errors.push(BindError { listener: listener.name.clone(), address: configured, error }),
+                Err(error) => errors.push(BindError { listener: door.name().to_owned(), address: configured, error }),
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use super::bind::BoundAddress;
 use super::{Bound, ListenerStatus, Server};
-use crate::policy::Listener;
+use crate::policy;
+use crate::policy::portal::PageListener;
 use crate::proto::Refusal;
 use crate::route::Destination;
-use crate::session::{self, Session};
+use crate::session::{self, Session, Visit};
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
 use socket2::SockRef;
@@ -34,7 +35,7 @@ pub(super) struct Door {
     /// The address as it is configured, by which a reload knows it again.
     pub(super) configured: SocketAddr,
     /// What it is for; a reload puts another in its place.
-    pub(super) listener: Arc<ArcSwap<Listener>>,
+    pub(super) purpose: Arc<ArcSwap<policy::Door>>,
     closed: CancellationToken,
     /// One for each worker.
     accepting: Vec<JoinHandle<()>>,
@@ -52,11 +53,11 @@ impl Door {
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
-        let listener = self.listener.load();
+        let purpose = self.purpose.load();
         ListenerStatus {
-            name: listener.name.clone(),
-            protocol: listener.service.as_str(),
-            tls: listener.tls.as_str(),
+            name: purpose.name().to_owned(),
+            protocol: purpose.protocol(),
+            tls: purpose.tls(),
             addresses: vec![self.address],
         }
     }
@@ -73,28 +74,23 @@ impl Server {
             // The drain began while a reload was under way: it has closed the doors, and none is opened after it.
             return Ok(());
         }
-        for BoundAddress { listener, configured, sockets } in bound.addresses {
+        for BoundAddress { door, configured, sockets } in bound.addresses {
             let address = sockets.first().ok_or(io::ErrorKind::InvalidInput)?.local_addr()?;
-            tracing::info!(
-                "listening on {address}: {} ({}, tls: {})",
-                listener.name,
-                listener.service.as_str(),
-                listener.tls.as_str()
-            );
-            self.shared.observe.metrics().listener(&listener.name);
-            let (listener, closed) = (Arc::new(ArcSwap::new(listener)), CancellationToken::new());
+            tracing::info!("listening on {address}: {} ({}, tls: {})", door.name(), door.protocol(), door.tls());
+            self.shared.observe.metrics().listener(door.name());
+            let (purpose, closed) = (Arc::new(ArcSwap::from_pointee(door)), CancellationToken::new());
             let accepting = sockets.into_iter().zip(&self.workers).map(|(socket, worker)| {
-                let opening = Opening { socket, address, listener: Arc::clone(&listener), closed: closed.clone() };
+                let opening = Opening { socket, address, purpose: Arc::clone(&purpose), closed: closed.clone() };
                 self.open_on(worker, opening)
             });
             let accepting = accepting.collect::<io::Result<_>>()?;
-            doors.push(Door { address, configured, listener, closed, accepting });
+            doors.push(Door { address, configured, purpose, closed, accepting });
         }
         Ok(())
     }
 
     fn open_on(self: &Arc<Self>, worker: &Handle, opening: Opening) -> io::Result<JoinHandle<()>> {
-        let Opening { socket, address, listener, closed } = opening;
+        let Opening { socket, address, purpose, closed } = opening;
         // The worker's runtime is to say when somebody knocks.
         let _there = worker.enter();
         let socket = Arc::new(TcpListener::from_std(socket)?);
@@ -102,10 +98,10 @@ impl Server {
         Ok(worker.spawn(async move {
             loop {
                 let (this, socket) = (Arc::clone(&this), Arc::clone(&socket));
-                let (listener, closed) = (Arc::clone(&listener), closed.clone());
+                let (purpose, closed) = (Arc::clone(&purpose), closed.clone());
                 let accepting = tokio::spawn(async move {
-                    if closed.run_until_cancelled(this.accept(&socket, &listener)).await.is_none() {
-                        this.accept_the_rest(&socket, &listener);
+                    if closed.run_until_cancelled(this.accept(&socket, &purpose)).await.is_none() {
+                        this.accept_the_rest(&socket, &purpose);
                     }
                 });
                 match accepting.await {
@@ -117,7 +113,7 @@ impl Server {
         }))
     }
 
-    async fn accept(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<Listener>) {
+    async fn accept(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<policy::Door>) {
         let (mut exhausted, mut in_vain, mut stretch) = (false, 0, 0);
         loop {
             match socket.accept().await {
@@ -126,7 +122,7 @@ impl Server {
                     if std::mem::take(&mut exhausted) {
                         tracing::info!("accepting again");
                     }
-                    self.admit(stream, client, current.load_full());
+                    self.admit(stream, client, &current.load_full());
                     stretch += 1;
                     if stretch % AT_A_STRETCH == 0 {
                         tokio::task::yield_now().await;
@@ -154,7 +150,7 @@ impl Server {
     }
 
     /// Accepts what is in the queue: closing the socket would reset it, though the client has been told it is connected.
-    fn accept_the_rest(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<Listener>) {
+    fn accept_the_rest(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<policy::Door>) {
         let socket = SockRef::from(socket);
         let mut in_vain = 0;
         while in_vain < IN_VAIN {
@@ -163,7 +159,7 @@ impl Server {
                 Ok((stream, client)) => {
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
                     if let (Ok(stream), Some(client)) = (stream, client.as_socket()) {
-                        self.admit(stream, client, current.load_full());
+                        self.admit(stream, client, &current.load_full());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
@@ -173,8 +169,15 @@ impl Server {
     }
 
     /// Gives a connection its place and its task; a full gateway refuses it in words.
-    fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<Listener>) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, purpose: &policy::Door) {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        match purpose {
+            policy::Door::Mail(listener) => self.admit_client(stream, client, Arc::clone(listener)),
+            policy::Door::Page(page) => self.admit_browser(stream, client, Arc::clone(page)),
+        }
+    }
+
+    fn admit_client(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<policy::Listener>) {
         let policy = self.policy.load_full();
         let Some(place) = self.registry.enter(self.sessions_limit()) else {
             let from = (client, None);
@@ -199,13 +202,31 @@ impl Server {
         });
         self.tasks.spawn(session::serve(session, stream, place));
     }
+
+    fn admit_browser(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, page: Arc<PageListener>) {
+        let Some(place) = self.registry.enter(self.sessions_limit()) else {
+            session::turn_away(&self.shared.observe, &page, client, Refusal::TooManySessions);
+            return;
+        };
+        let visit = Box::new(Visit {
+            shared: Arc::clone(&self.shared),
+            policy: self.policy.load_full(),
+            page,
+            id: place.id,
+            client,
+            proxy: None,
+            leave: place.leave.clone(),
+            started: Instant::now(),
+        });
+        self.tasks.spawn(session::visit(visit, stream, place));
+    }
 }
 
 /// A socket on its way to a worker.
 struct Opening {
     socket: std::net::TcpListener,
     address: SocketAddr,
-    listener: Arc<ArcSwap<Listener>>,
+    purpose: Arc<ArcSwap<policy::Door>>,
     closed: CancellationToken,
 }
 

@@ -26,12 +26,12 @@ use crate::gate::{Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::proto::Protocol;
-use crate::session::Shared;
+use crate::session::{Pages, Shared};
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
@@ -144,7 +144,13 @@ impl Server {
         let store = Store::memory();
         let gate = Arc::new(Gate::new(&policy, store, Arc::clone(&observe)));
         let backends = Arc::new(Backends::new(&policy, Arc::clone(&observe)));
-        let shared = Arc::new(Shared { gate, backends, tls: ArcSwap::from_pointee(keeper.tls().clone()), observe });
+        let shared = Arc::new(Shared {
+            gate,
+            backends,
+            tls: ArcSwap::from_pointee(keeper.tls().clone()),
+            observe,
+            pages: OnceLock::new(),
+        });
         let server = Arc::new(Self {
             registry: Registry::default(),
             policy: ArcSwap::from_pointee(policy),
@@ -163,6 +169,7 @@ impl Server {
             started: Instant::now(),
         });
         server.set_limit();
+        server.keep_what_the_page_tells(&server.policy.load());
         {
             let (policy, health) = (server.policy.load_full(), server.health.lock().await);
             server.shared.backends.watch(&policy, &health);
@@ -232,6 +239,18 @@ impl Server {
             );
         } else {
             tracing::info!("room for {limit} sessions ({} descriptors)", self.descriptors);
+        }
+    }
+
+    /// Has browsers answered by these pages. To be called once, right behind the start; a second call changes nothing.
+    pub fn show(&self, pages: Arc<dyn Pages>) {
+        let _ = self.shared.pages.set(pages);
+    }
+
+    /// Where there is a help page, what became of each address' last attempts is kept for it.
+    fn keep_what_the_page_tells(&self, policy: &Policy) {
+        if policy.has_page() {
+            self.shared.observe.keep_attempts();
         }
     }
 
@@ -339,7 +358,7 @@ impl Server {
 fn reserve(policy: &Policy, workers: usize) -> u64 {
     /// What a worker's runtime has.
     const RUNTIME: usize = 4;
-    let addresses: usize = policy.listeners.iter().map(|listener| listener.addresses.len()).sum();
+    let addresses: usize = policy.doors().map(|door| door.addresses().len()).sum();
     let listening = workers.saturating_mul(addresses + RUNTIME);
     u64::try_from(listening.saturating_add(128)).unwrap_or(u64::MAX).max(256)
 }

@@ -55,6 +55,7 @@ impl Server {
             .map_err(|error| error.to_string())?;
         self.shared.gate.reload(&policy);
         self.shared.backends.reload(&policy);
+        self.keep_what_the_page_tells(&policy);
         self.shared.tls.store(Arc::new(tls));
         for what in wants_restart(&old, &policy) {
             tracing::warn!("{what} changed: that takes a restart");
@@ -80,12 +81,12 @@ impl Server {
     async fn bind_new(&self, policy: &Policy) -> Result<Bound, String> {
         let known: Vec<SocketAddr> = self.doors.lock().await.iter().map(|door| door.configured).collect();
         let (mut bound, mut errors) = (Bound::default(), Vec::new());
-        for listener in &policy.listeners {
-            for &configured in listener.addresses.iter().filter(|address| !known.contains(address)) {
+        for door in policy.doors() {
+            for &configured in door.addresses().iter().filter(|address| !known.contains(address)) {
                 match bind::listen_for(configured, self.workers.len()) {
                     Ok((sockets, note)) => {
                         bound.notes.extend(note);
-                        bound.addresses.push(BoundAddress { listener: Arc::clone(listener), configured, sockets });
+                        bound.addresses.push(BoundAddress { door: door.clone(), configured, sockets });
                     }
                     Err(error) => errors.push(format!("needs a restart: cannot listen on {configured}: {error}")),
                 }
@@ -98,10 +99,10 @@ impl Server {
     async fn swap_doors(&self, policy: &Policy) {
         let mut doors = self.doors.lock().await;
         for door in std::mem::take(&mut *doors) {
-            match policy.listeners.iter().find(|listener| listener.addresses.contains(&door.configured)) {
-                Some(listener) => {
-                    self.shared.observe.metrics().listener(&listener.name);
-                    door.listener.store(Arc::clone(listener));
+            match policy.doors().find(|new| new.addresses().contains(&door.configured)) {
+                Some(new) => {
+                    self.shared.observe.metrics().listener(new.name());
+                    door.purpose.store(Arc::new(new));
                     doors.push(door);
                 }
                 None => {

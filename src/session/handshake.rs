@@ -70,7 +70,7 @@ pub(super) async fn enter(
 
 /// Why a load balancer's connection goes no further.
 #[derive(Debug, thiserror::Error)]
-enum NoHeader {
+pub(super) enum NoHeader {
     /// It ended before its first byte: a check whether the port is open.
     #[error("nothing came")]
     Nothing,
@@ -82,9 +82,21 @@ enum NoHeader {
     Violation(#[from] proxy_header::Violation),
 }
 
+impl NoHeader {
+    /// The word for it; none where nothing is to be told: load balancers look in every few seconds, and a line for each would
+    /// hide the others.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        match self {
+            NoHeader::Nothing => None,
+            NoHeader::Timeout => Some(Refusal::Timeout.as_str()),
+            NoHeader::Cut | NoHeader::Violation(_) => Some("proxy_header"),
+        }
+    }
+}
+
 /// Reads the PROXY header, and not a byte more: what stands behind it, in the same segment as a rule, is the client's and stays
 /// in the socket. Bytes that are no whole header yet are all of it, so they may be taken.
-async fn proxy_header(socket: &mut TcpStream) -> Result<Option<SocketAddr>, NoHeader> {
+pub(super) async fn proxy_header(socket: &mut TcpStream) -> Result<Option<SocketAddr>, NoHeader> {
     let mut bytes = [0; proxy_header::MAX];
     let mut taken = 0;
     let broken = |taken| if taken == 0 { NoHeader::Nothing } else { NoHeader::Cut };
@@ -106,12 +118,7 @@ async fn proxy_header(socket: &mut TcpStream) -> Result<Option<SocketAddr>, NoHe
 /// Records that a load balancer's connection is closed. There is nobody to tell: words would reach a client that has said
 /// nothing yet, or a program that speaks something else.
 fn without_header(session: &Session, fault: &NoHeader) {
-    let reason = match fault {
-        // Load balancers look in every few seconds; a line for each would hide the others.
-        NoHeader::Nothing => return,
-        NoHeader::Timeout => Refusal::Timeout.as_str(),
-        NoHeader::Cut | NoHeader::Violation(_) => "proxy_header",
-    };
+    let Some(reason) = fault.reason() else { return };
     let mut event = refused(&session.listener, (session.client, None), reason);
     event.detail = Some(format!("{fault}; proxy_protocol wants one from this address"));
     session.shared.observe.record(&event);
@@ -131,13 +138,14 @@ pub(super) async fn secure(
     greeting: &mut BytesMut,
 ) -> Result<ClientStream, Option<ClientStream>> {
     let started = Instant::now();
-    let config = session.shared.tls.load().config(alpn(session.listener.service));
+    // Behind STARTTLS there is no browser.
+    let page = session.policy.portal.on_mail_ports && session.listener.tls == TlsRule::Implicit;
+    let config = session.shared.tls.load().config(alpn(session.listener.service, page));
     let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config, greeting)).await;
     let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
         Ok(Ok((stream, facts))) => {
-            let tls::Facts { version, cipher, group, sni, alpn, resumed } = facts;
-            let facts = TlsFacts { version, cipher, group, sni, alpn, resumed };
+            let facts = told(facts);
             metrics.handshake(&facts, started.elapsed());
             session.tls = Some(Arc::new(facts));
             session.set_out();
@@ -148,7 +156,8 @@ pub(super) async fn secure(
             if let Some(version) = tls::client_hello_version(&first) {
                 metrics.too_old(version.as_str());
             }
-            (explain(&error, &first, &session.listener), Some(stream))
+            let spoken = session.listener.service.protocol().as_str().to_uppercase();
+            (explain(&error, &first, session.listener.tls == TlsRule::Implicit, &spoken), Some(stream))
         }
         Err(_) => (("timeout", "the handshake did not come to an end in time".to_owned()), None),
     };
@@ -161,7 +170,8 @@ pub(super) async fn secure(
 }
 
 /// Names the mistake: what came instead of a handshake, or what about it could not be agreed on.
-fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static str, String) {
+/// `spoken` is what text on an `implicit` port probably is.
+pub(super) fn explain(error: &io::Error, first: &[u8], implicit: bool, spoken: &str) -> (&'static str, String) {
     if first.is_empty() {
         return ("client_closed", "the client closed before it said anything".to_owned());
     }
@@ -170,15 +180,15 @@ fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static st
     }
     // A record of any type (RFC 8446 section 5.1), the handshake's among them, is TLS.
     if !matches!(first, [0x14..=0x18, 3, ..] | [0x16, ..]) {
-        if listener.tls != TlsRule::Implicit {
+        if !implicit {
             return ("not_tls", "the client asked for TLS and then spoke something else".to_owned());
         }
         let what = if proto::is_http(first) {
-            "HTTP".to_owned()
+            "HTTP"
         } else if first.is_ascii() {
-            listener.service.protocol().as_str().to_uppercase()
+            spoken
         } else {
-            "something".to_owned()
+            "something"
         };
         let detail =
             format!("not a TLS handshake: the client speaks {what} in the clear on a port that begins with TLS");
@@ -194,11 +204,21 @@ fn explain(error: &io::Error, first: &[u8], listener: &Listener) -> (&'static st
     }
 }
 
-fn alpn(service: Service) -> Alpn {
-    match service.protocol() {
-        Protocol::Imap => Alpn::Imap,
-        Protocol::Pop3 => Alpn::Pop3,
-        Protocol::Smtp => Alpn::Smtp,
+/// What a handshake came to, as events tell it.
+pub(super) fn told(facts: tls::Facts) -> TlsFacts {
+    let tls::Facts { version, cipher, group, sni, alpn, resumed } = facts;
+    TlsFacts { version, cipher, group, sni, alpn, resumed }
+}
+
+/// What may be inside; with the `page`, a browser too.
+fn alpn(service: Service, page: bool) -> Alpn {
+    match (service.protocol(), page) {
+        (Protocol::Imap, false) => Alpn::Imap,
+        (Protocol::Imap, true) => Alpn::ImapOrPage,
+        (Protocol::Pop3, false) => Alpn::Pop3,
+        (Protocol::Pop3, true) => Alpn::Pop3OrPage,
+        // Browsers go to no port of SMTP, and a form sent there is how others are attacked.
+        (Protocol::Smtp, _) => Alpn::Smtp,
     }
 }
 

@@ -9,6 +9,8 @@
 //!                    tls.failed    │        timed out ─────────────────────────────────┘
 //! ```
 //!
+//! A browser (`visit.rs`) turns off behind the handshake.
+//!
 //! Each stage is boxed, so that a session that only waits is as large as the stage it waits in.
 
 mod attempt;
@@ -21,6 +23,7 @@ mod sender;
 mod stream;
 mod submission;
 mod unspoken;
+mod visit;
 mod way;
 
 use crate::backend::{BackendStream, Backends, Caller, Dialogue, Lost, Wanted};
@@ -32,17 +35,18 @@ use crate::policy::route::{Sni, Traveller};
 use crate::policy::{Listener, Policy};
 use crate::proto::{BackSettings, Protocol, TlsRule};
 use crate::route::{self, Destination};
-use crate::tls::ServerTls;
+use crate::tls::{Alpn, ServerTls};
 use arc_swap::ArcSwap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use handshake::refuse;
+pub use visit::{Pages, Stream, Visit, Visitor, Way, turn_away, visit};
 
 /// What all sessions share.
 pub struct Shared {
@@ -54,6 +58,8 @@ pub struct Shared {
     pub tls: ArcSwap<ServerTls>,
     /// Log and metrics.
     pub observe: Arc<Observe>,
+    /// Who answers browsers, once somebody does.
+    pub pages: OnceLock<Arc<dyn Pages>>,
 }
 
 /// One connection's facts.
@@ -120,6 +126,12 @@ pub async fn serve(mut session: Box<Session>, socket: TcpStream, place: impl Sen
     let Some((client, _admission, greeting)) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await else {
         return;
     };
+    if session.speaks_http() {
+        drop(greeting);
+        let ending = Box::pin(visit::beside_mail(&session, client)).await;
+        conclude(&session, &metrics, ending).await;
+        return drop(place);
+    }
     state.enter(SessionState::Login);
     let ending = match Box::pin(login::login(&mut session, &metrics, client, greeting)).await {
         login::Entered::Nowhere(ending) => ending,
@@ -170,6 +182,11 @@ impl Session {
     fn traveller(&self) -> Traveller<'_> {
         let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
         Traveller { protocol: self.listener.service.protocol(), login_protocol: self.login_protocol(), sni }
+    }
+
+    /// Whether a browser is there: nobody else has agreed on that.
+    fn speaks_http(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(Alpn::PAGE))
     }
 
     /// The name asked for by SNI, as far as it is known.

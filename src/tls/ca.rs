@@ -50,6 +50,17 @@ pub struct PrivateCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// A private CA's certificate as clients get it, without the key.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// As PEM.
+    pub pem: String,
+    /// As DER, the form phones and Windows ask for.
+    pub der: CertificateDer<'static>,
+    /// SHA-256 as clients show it (`AB:CD:…`), to be compared by eye.
+    pub fingerprint: String,
+}
+
 /// A certificate fresh from the CA, with its key.
 pub struct Issued {
     /// The certificate alone: who trusts the root needs no more.
@@ -164,6 +175,11 @@ impl PrivateCa {
         disk::replace(&path, 0o600, both.as_bytes())?;
         self.stored(&path, names, now)?
             .ok_or_else(|| damaged(&self.state_dir, "server.pem was written and does not read back".to_owned()))
+    }
+
+    /// Gives the root in every form.
+    pub fn root(&self) -> Root {
+        Root { pem: self.root_pem.clone(), der: self.root.clone(), fingerprint: self.fingerprint() }
     }
 
     /// Gives the root as PEM, for clients to trust.

@@ -1,5 +1,6 @@
 //! The certificates in service, and which of them a client is shown.
 
+use super::ca::Root;
 use super::identity::Identity;
 use super::name::{self, Name};
 use rustls::SignatureScheme;
@@ -21,6 +22,7 @@ pub struct Certificates {
     /// The first, then those that share a name with it.
     default: Vec<usize>,
     first: Arc<Identity>,
+    root: Option<Arc<Root>>,
 }
 
 impl Certificates {
@@ -45,7 +47,23 @@ impl Certificates {
         for places in exact.values_mut().chain(wildcard.values_mut()) {
             places.sort_by_key(|place| identities.get(*place).map(|identity| identity.key_kind()));
         }
-        Some(Self { identities, exact, wildcard, default, first })
+        Some(Self { identities, exact, wildcard, default, first, root: None })
+    }
+
+    /// Says which private root signed one of them, for clients that want to trust it.
+    #[must_use]
+    pub fn signed_by(self, root: Option<Arc<Root>>) -> Self {
+        Self { root, ..self }
+    }
+
+    /// Gives the private root behind what is served; none where all of it is from elsewhere.
+    pub fn root(&self) -> Option<&Arc<Root>> {
+        self.root.as_ref()
+    }
+
+    /// Whether a certificate has this very name: a wildcard is none, for it covers other people's servers too.
+    pub fn names_exactly(&self, host: &str) -> bool {
+        self.exact.contains_key(host)
     }
 
     /// Lists the identities in the order given, for metrics, `certificate.expiring` and `GET certificates`.

@@ -36,7 +36,7 @@ mod testing;
 mod watch;
 
 pub use acme::{AcmeError, Folder, Proofs, Request, Tries, renewal};
-pub use ca::{CaError, Issued, PrivateCa};
+pub use ca::{CaError, Issued, PrivateCa, Root};
 pub use certificates::Certificates;
 pub use chain::Link;
 pub use client::{Trust, TrustError, client_config, server_name, words};

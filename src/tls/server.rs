@@ -48,24 +48,35 @@ pub enum Alpn {
     Pop3,
     /// `smtp`: not registered with IANA, but what nginx and the clients that send one use.
     Smtp,
-    /// `http/1.1`, for pages served beside the mail.
+    /// `http/1.1`, for the help page.
     Http,
+    /// `imap`, or the help page for a browser: who names both gets `imap`, who names none too.
+    ImapOrPage,
+    /// `pop3`, likewise.
+    Pop3OrPage,
     /// None: the protocol inside is not known here, and what a client names is not looked at.
     Unnamed,
 }
 
 impl Alpn {
-    const ALL: [Self; 5] = [Self::Imap, Self::Pop3, Self::Smtp, Self::Http, Self::Unnamed];
+    /// The name of what browsers speak.
+    pub const PAGE: &str = "http/1.1";
 
+    const ALL: [Self; 7] =
+        [Self::Imap, Self::Pop3, Self::Smtp, Self::Http, Self::ImapOrPage, Self::Pop3OrPage, Self::Unnamed];
+
+    /// What is agreed to; of several the first that the client names.
     fn protocols(self) -> Vec<Vec<u8>> {
-        let name: &[u8] = match self {
-            Self::Imap => b"imap",
-            Self::Pop3 => b"pop3",
-            Self::Smtp => b"smtp",
-            Self::Http => b"http/1.1",
-            Self::Unnamed => return Vec::new(),
+        let names: &[&str] = match self {
+            Self::Imap => &["imap"],
+            Self::Pop3 => &["pop3"],
+            Self::Smtp => &["smtp"],
+            Self::Http => &[Self::PAGE],
+            Self::ImapOrPage => &["imap", Self::PAGE],
+            Self::Pop3OrPage => &["pop3", Self::PAGE],
+            Self::Unnamed => &[],
         };
-        vec![name.to_vec()]
+        names.iter().map(|name| name.as_bytes().to_vec()).collect()
     }
 }
 
@@ -121,12 +132,14 @@ impl ServerTls {
 
     /// Gives the configuration for one protocol: made once, so that this is a reference more and nothing else.
     pub fn config(&self, alpn: Alpn) -> Arc<ServerConfig> {
-        let [imap, pop3, smtp, http, unnamed] = &self.configs;
+        let [imap, pop3, smtp, http, imap_or_page, pop3_or_page, unnamed] = &self.configs;
         Arc::clone(match alpn {
             Alpn::Imap => imap,
             Alpn::Pop3 => pop3,
             Alpn::Smtp => smtp,
             Alpn::Http => http,
+            Alpn::ImapOrPage => imap_or_page,
+            Alpn::Pop3OrPage => pop3_or_page,
             Alpn::Unnamed => unnamed,
         })
     }

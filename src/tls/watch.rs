@@ -110,6 +110,10 @@ impl Watched {
     ///
     /// What the private CA issued in a public one's stead is left out once there is one from there, of whatever kind of key.
     pub fn certificates(&self) -> Option<Certificates> {
+        let root = self.watches.iter().find_map(|watch| match &watch.source {
+            Source::Private(ca, _) => Some(Arc::new(ca.root())),
+            Source::Files(_) | Source::Public { .. } => None,
+        });
         let is_public = |watch: &Watch| matches!(watch.source, Source::Public { .. });
         let mut has_public = self.watches.iter().any(|watch| is_public(watch) && watch.serving.files().is_some());
         let serving = self.watches.iter().filter(|watch| {
@@ -117,7 +121,8 @@ impl Watched {
             // One stands in for all.
             !stands_in || !std::mem::replace(&mut has_public, true)
         });
-        Certificates::new(serving.map(|watch| Arc::clone(&watch.serving)).collect())
+        let identities = serving.map(|watch| Arc::clone(&watch.serving)).collect();
+        Some(Certificates::new(identities)?.signed_by(root))
     }
 
     /// Looks at the sources, puts what is new and sound in service, and tells what happened: nothing, nearly always. A

@@ -18,6 +18,7 @@ mod commands;
 mod connecting;
 mod descriptors;
 mod ending;
+mod help_page;
 mod listening;
 mod logs;
 mod memory;

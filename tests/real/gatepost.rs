@@ -64,11 +64,21 @@ impl Gatepost {
     /// Starts one whose listeners stand in front of `backend`, with other backends and routes beside it, each as it is written.
     pub fn start_routed(backend: Backend, others: &str, routes: &str) -> Self {
         let more = format!("routes:\n{routes}");
-        Self::begin_with(backend, "", ", backend: main", &more, &["ecdsa"], others)
+        Self::begin_with(backend, "", ", backend: main", &more, &["ecdsa"], |text, _| {
+            text.replacen("listeners:\n", &format!("{others}listeners:\n"), 1)
+        })
+    }
+
+    /// Starts one that serves the help page on port 443.
+    pub fn start_with_page(backend: Backend, more: &str) -> Self {
+        Self::begin_with(backend, "", "", more, &["ecdsa"], |text, address| {
+            let page = format!("listeners:\n  help: {{ address: \"{address}:443\", protocol: https }}\n");
+            text.replacen("listeners:\n", &page, 1)
+        })
     }
 
     fn begin(backend: Backend, of_backend: &str, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
-        Self::begin_with(backend, of_backend, of_listeners, more, keys, "")
+        Self::begin_with(backend, of_backend, of_listeners, more, keys, |text, _| text)
     }
 
     fn begin_with(
@@ -77,7 +87,7 @@ impl Gatepost {
         of_listeners: &str,
         more: &str,
         keys: &[&str],
-        others: &str,
+        edit: impl FnOnce(String, Ipv4Addr) -> String,
     ) -> Self {
         let (address, directory) = (own_address(), directory("gatepost"));
         make_certificates(&directory, address, keys);
@@ -85,7 +95,7 @@ impl Gatepost {
         if !of_backend.is_empty() {
             text = text.replacen("  main:\n", &format!("  main:\n    {}\n", of_backend.replace("; ", "\n    ")), 1);
         }
-        let text = text.replacen("listeners:\n", &format!("{others}listeners:\n"), 1) + more;
+        let text = edit(text, address) + more;
         write(&directory.join("gatepost.yaml"), text);
         let configuration = directory.join("gatepost.yaml");
         let kept = Kept::start(

@@ -18,6 +18,7 @@ mod big_messages;
 mod checked_elsewhere;
 mod connecting;
 mod failures;
+mod help_page;
 mod imap_clients;
 mod leftovers;
 mod load_balancer;

@@ -6,6 +6,7 @@ use super::super::value::{ListEntry, Named};
 use super::backends::{Backends, is_label, known_backend};
 use super::files::Reader;
 use crate::policy::access::{Access, AddressSet, Purpose};
+use crate::policy::portal::{PageKind, PageListener};
 use crate::policy::{Backend, Listener};
 use crate::proto::{Service, TlsRule};
 use std::net::SocketAddr;
@@ -16,8 +17,10 @@ use std::sync::Arc;
 pub(super) struct Built {
     pub(super) spot: Spot,
     pub(super) addresses: Vec<SocketAddr>,
-    /// `None`: something is wrong with it, and told.
+    /// `None`: something is wrong with it, and told; or it is for the page.
     pub(super) listener: Option<Arc<Listener>>,
+    /// The same for the page.
+    pub(super) page: Option<Arc<PageListener>>,
 }
 
 pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, report: &mut Report) -> Vec<Built> {
@@ -27,7 +30,12 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
         written.0.iter().map(|(name, section)| maker.listener(name, section, &spot.key(name), report)).collect()
     };
     match &file.listeners {
-        Some(written) if !written.0.is_empty() => make(written, report),
+        Some(written) if !written.0.is_empty() => {
+            if written.0.iter().all(|(_, section)| section.protocol == Some(sections::Protocol::Https)) {
+                report.error(&spot, "names none for mail: add those that mail programs come in at, such as imaps");
+            }
+            make(written, report)
+        }
         Some(_) => {
             let message = "names no listener: leave the key out for the default ones on 993, 995, 465 and 587";
             report.missing(&spot, message);
@@ -74,6 +82,9 @@ impl Maker<'_> {
             sections::TlsRule::Optional => TlsRule::Optional,
             sections::TlsRule::Off => TlsRule::Off,
         };
+        if section.protocol == Some(sections::Protocol::Https) {
+            return self.page(name, section, addresses, spot, report);
+        }
         let service = self.service(section, spot, report);
         if tls == TlsRule::Off
             && section.allow.is_empty()
@@ -98,12 +109,52 @@ impl Maker<'_> {
             let (name, addresses) = (name.to_owned(), addresses.clone());
             Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol, trusted_clients })
         });
-        Built { spot: spot.clone(), addresses, listener }
+        Built { spot: spot.clone(), addresses, listener, page: None }
+    }
+
+    /// A listener of the help page.
+    fn page(
+        &self,
+        name: &str,
+        section: &sections::Listener,
+        addresses: Vec<SocketAddr>,
+        spot: &Spot,
+        report: &mut Report,
+    ) -> Built {
+        let kind = match section.tls {
+            sections::TlsRule::Implicit => PageKind::Serve,
+            sections::TlsRule::Off => PageKind::Lead,
+            sections::TlsRule::Starttls | sections::TlsRule::Optional => {
+                let message = "browsers know no STARTTLS: write implicit for the page, or off for what leads to it";
+                report.error(&spot.key("tls"), message);
+                PageKind::Serve
+            }
+        };
+        if section.backend.is_some() {
+            report.error(&spot.key("backend"), "the page has no server behind it: leave it out");
+        }
+        for (index, address) in addresses.iter().enumerate() {
+            let message = match (address.port(), kind) {
+                (80, PageKind::Serve) => "on port 80 browsers begin in the clear: `tls: off` is meant?",
+                (443, PageKind::Lead) => "on port 443 browsers begin with TLS: `tls: implicit` is meant?",
+                _ => continue,
+            };
+            report.warning(&spot.key("address").item(index), message);
+        }
+        let daemons = daemons(name, None);
+        let access = Access {
+            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
+            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
+        };
+        let proxy_protocol =
+            believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
+        let page = PageListener { name: name.to_owned(), addresses: addresses.clone(), kind, access, proxy_protocol };
+        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)) }
     }
 
     fn service(&self, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Option<Service> {
         let Some(written) = section.protocol else {
-            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission or smtp");
+            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission, smtp or https");
             return None;
         };
         let service = service(written)?;

@@ -7,6 +7,7 @@ mod certificates;
 mod files;
 mod listeners;
 mod overlap;
+mod portal;
 mod routes;
 mod unbuilt;
 
@@ -41,10 +42,13 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
         report.warning(&Spot::top("submission").key("sender_must_match"), message);
     }
+    let portal = portal::build(file, hostname.as_deref(), &listeners, report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
+        pages: listeners.iter().filter_map(|built| built.page.clone()).collect(),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
+        portal,
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
         routes: routes.into(),
         auth,

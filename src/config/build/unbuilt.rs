@@ -49,8 +49,8 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
 }
 
 fn refuse_of_listener(listener: &Listener, spot: &Spot, unless: &mut impl FnMut(bool, Spot, &str)) {
-    let built = !matches!(listener.protocol, Some(Protocol::Https | Protocol::Tcp));
-    unless(built, spot.key("protocol"), "write imap, pop3, submission or smtp");
+    let built = listener.protocol != Some(Protocol::Tcp);
+    unless(built, spot.key("protocol"), "write imap, pop3, submission, smtp or https");
     let off = listener.client_certificate == ClientCertificate::Off;
     unless(off, spot.key("client_certificate"), "write off, or leave it out");
 }

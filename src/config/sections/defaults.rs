@@ -3,8 +3,8 @@
 use super::super::value::{Address, Named, OneOrMany, Quota, Span};
 use super::{
     Acme, AcmeChallenge, AcmeKey, Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress,
-    ClientCertificate, File, Level, Limits, Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Protocol,
-    Route, Runtime, Servers, Stage, Submission, Timeouts, Tls, TlsRule,
+    ClientCertificate, File, Level, Limits, Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Portal,
+    Protocol, Route, Runtime, Servers, Stage, Submission, Timeouts, Tls, TlsRule, UserForm,
 };
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -43,6 +43,7 @@ impl Default for File {
             store: "memory".to_owned(),
             log: Log::default(),
             admin: Admin::default(),
+            portal: Portal::default(),
             runtime: Runtime::default(),
         }
     }
@@ -214,6 +215,20 @@ impl Default for Log {
 impl Default for Admin {
     fn default() -> Self {
         Self { address: Some(default("127.0.0.1:9900")), socket: Some("/run/gatepost/admin.sock".into()), token: None }
+    }
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Self {
+            company: None,
+            help_contact: None,
+            user_name: UserForm::Address,
+            domains: Vec::new(),
+            ports: Named::default(),
+            on_mail_ports: None,
+            hsts: seconds(0),
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct File {
     pub(crate) log: Log,
     /// Metrics, health and control.
     pub(crate) admin: Admin,
+    /// What the help page of the `https` listeners says.
+    pub(crate) portal: Portal,
     /// The process.
     pub(crate) runtime: Runtime,
 }
@@ -62,7 +64,8 @@ pub(crate) struct File {
 pub(crate) struct Listener {
     /// One address or a list. "[::]:993" takes IPv4 too, and becomes 0.0.0.0 on a host without IPv6.
     pub(crate) address: OneOrMany<Address>,
-    /// What it offers. `https` and `tcp` are not in this version.
+    /// What it offers. `https` is the help page: with `tls: implicit` it is served, with `tls: off` (port 80) the way there is
+    /// told. `tcp` is not in this version.
     pub(crate) protocol: Option<Protocol>,
     /// TLS from the first byte (`implicit`), an upgrade before any login (`starttls`), an upgrade and logins without
     /// it too (`optional`), or none (`off`: only on loopback or with an `allow` list).
@@ -505,6 +508,35 @@ pub(crate) struct Admin {
     pub(crate) socket: Option<PathBuf>,
     /// Lets the TCP address do what the socket does. Not in this version.
     pub(crate) token: Option<Hidden>,
+}
+
+/// What the help page of the `https` listeners says.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Portal {
+    /// Who runs the mail service: the page's heading. By default the hostname.
+    pub(crate) company: Option<String>,
+    /// Whom customers may ask: a https:, mailto: or tel: URL, or plain words.
+    pub(crate) help_contact: Option<String>,
+    /// What customers type as their user name: the whole `address`, or the `local` part before the @.
+    pub(crate) user_name: UserForm,
+    /// The domains of the customers' addresses. By default the hostname without its first label.
+    pub(crate) domains: Vec<String>,
+    /// Ports as the world sees them, by listener, where a container or a firewall changes them.
+    pub(crate) ports: Named<u16>,
+    /// Whether a browser on an IMAP or POP3 port with `tls: implicit` gets the page. By default if there is an `https` listener.
+    pub(crate) on_mail_ports: Option<bool>,
+    /// How long browsers are told to come by TLS alone, such as 365d; 0: they are told nothing. Not for a private CA.
+    pub(crate) hsts: Span,
+}
+
+/// What customers type as their user name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UserForm {
+    #[default]
+    Address,
+    Local,
 }
 
 /// The process.

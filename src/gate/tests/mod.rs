@@ -7,6 +7,7 @@ mod evaders;
 use super::*;
 use crate::observe::{Event, Kind};
 use crate::policy::access::{Access, AccessList, AddressSet, parse_network};
+use crate::policy::portal::{Portal, UserForm};
 use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
 use crate::proto::{Mechanisms, Protocol, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
@@ -143,6 +144,18 @@ fn user(name: &str) -> User {
 }
 
 /// The contract's defaults.
+fn portal() -> Portal {
+    Portal {
+        company: "mail.example.net".into(),
+        help_contact: None,
+        user_name: UserForm::Address,
+        domains: vec!["example.net".into()],
+        ports: BTreeMap::new(),
+        on_mail_ports: false,
+        hsts: Duration::ZERO,
+    }
+}
+
 fn policy() -> Policy {
     let rate = |text: &str| Some(text.parse().expect("a rate of the test"));
     let backend = Arc::new(Backend::new("main", BTreeMap::new()));
@@ -163,6 +176,8 @@ fn policy() -> Policy {
         hostname: "mail.example.net".into(),
         state_dir: "/var/lib/gatepost".into(),
         listeners: vec![Arc::new(listener)],
+        pages: Vec::new(),
+        portal: portal(),
         backends: BTreeMap::from([("main".into(), backend)]),
         routes: Arc::default(),
         auth: Auth {

@@ -122,6 +122,11 @@ impl Records {
         self.tls.is_handshaking()
     }
 
+    /// Whether a browser is there: known once its hello was read.
+    pub(super) fn is_for_the_page(&self) -> bool {
+        self.tls.alpn_protocol() == Some(tls::Alpn::PAGE.as_bytes())
+    }
+
     /// Whether what a handshake ends with on our side is nothing that the client waits for (TLS 1.3).
     pub(super) fn ends_with_tickets(&self) -> bool {
         self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)

@@ -104,7 +104,8 @@ impl Secured {
         greeting: &mut BytesMut,
     ) -> Poll<io::Result<Facts>> {
         while self.records.is_handshaking() {
-            if !self.unsent.is_empty() && !greeting.is_empty() {
+            // A browser must not see a word of mail.
+            if !self.unsent.is_empty() && !greeting.is_empty() && !self.records.is_for_the_page() {
                 self.greet(greeting)?;
             }
             ready!(self.poll_send(socket, cx))?;
