@@ -104,9 +104,9 @@ async fn ask(dialogue: Dialogue, hostname: &str, patience: Duration) -> Result<R
             _ if reply.is_permanent() => Relaying::Closed,
             _ => Relaying::Unknown,
         };
-        say("RSET").await?;
+        // How it takes that, and the goodbye, changes nothing about what it has said.
+        let _ = say("RSET").await;
     }
-    // It has said what was asked; how it takes the goodbye is of no matter.
     let _ = say("QUIT").await;
     Ok(relaying)
 }

@@ -247,6 +247,25 @@ impl Gate {
         self.charge(&rules, &Place::of(client, &rules.limits)).await;
     }
 
+    /// Remembers a login that was accepted under another name, too: that it was good there, from where, and with which password.
+    pub async fn vouch(&self, attempt: &Attempt<'_>) {
+        let rules = self.rules.load_full();
+        let place = Place::of(attempt.client, &rules.limits);
+        if let Some(user) = attempt.user {
+            self.book.accept(user, attempt.password, &place, rules.remember_good, rules.place_memory()).await;
+        }
+    }
+
+    /// What counts as one client: an IPv4 address, or the IPv6 network of `limits.ipv6_prefix`.
+    pub fn network(&self, client: IpAddr) -> IpNet {
+        Place::of(client, &self.rules.load().limits).own
+    }
+
+    /// Whether the address is this host's own default gateway, behind which there may be everybody.
+    pub fn may_be_everybody(&self, client: IpAddr) -> bool {
+        self.gateways.contains(client.to_canonical())
+    }
+
     /// Whether the attempt's password worked for its user within that time, which is at most `auth.remember_good`. Asking does
     /// not make it younger.
     pub async fn has_just_proved(&self, attempt: &Attempt<'_>, within: Duration) -> bool {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The largest body that is read: Outlook's question.
-const MOST_BODY: usize = 64 * 1024;
+const MOST_BODY: usize = 4 * 1024;
 /// How long it may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For what is the same for everybody and changes with the configuration alone.

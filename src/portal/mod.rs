@@ -22,14 +22,16 @@ pub use profile::{Account, profile};
 pub use settings::{Setting, Settings};
 
 use crate::session::{Pages, Stream, Visitor};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(60);
 /// How long the answer under way then has.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// The most requests of a connection.
+const MOST_REQUESTS: usize = 50;
 /// The most browsers' connections at once: the page must not take the places that mail needs.
 const MOST: usize = 1024;
 /// The most of one address: browsers open about six, and a household shares an address.
@@ -54,14 +58,14 @@ pub struct HelpPage {
 
 #[derive(Debug, Default)]
 struct Visitors {
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<IpNet, usize>,
     count: usize,
 }
 
 /// A visitor's place; it is free again when this is dropped.
 struct Seat<'a> {
     page: &'a HelpPage,
-    client: IpAddr,
+    client: IpNet,
 }
 
 impl Pages for HelpPage {
@@ -76,11 +80,19 @@ impl Pages for HelpPage {
 
 impl HelpPage {
     async fn converse(&self, visitor: Visitor, stream: &mut dyn Stream) {
-        let Some(_seat) = self.seat(visitor.client) else { return };
+        let Some(_seat) = self.seat(visitor.shared.gate.network(visitor.client)) else { return };
         let leave = visitor.leave.clone();
+        let asked = AtomicUsize::new(0);
         let service = service_fn(|request| {
             let visitor = visitor.clone();
-            async move { Ok::<_, Infallible>(answer::answer(&visitor, request).await) }
+            let is_last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_REQUESTS;
+            async move {
+                let mut response = answer::answer(&visitor, request).await;
+                if is_last {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(MOST_HEAD);
@@ -95,8 +107,8 @@ impl HelpPage {
         let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
     }
 
-    /// A place for one connection more of this address, if there is one.
-    fn seat(&self, client: IpAddr) -> Option<Seat<'_>> {
+    /// A place for one connection more of this address (its network, for IPv6), if there is one.
+    fn seat(&self, client: IpNet) -> Option<Seat<'_>> {
         let mut visitors = self.lock();
         let of_client = visitors.by_client.get(&client).copied().unwrap_or_default();
         if visitors.count >= MOST || of_client >= MOST_OF_ONE {
@@ -148,7 +160,7 @@ mod tests {
     #[test]
     fn one_address_cannot_take_every_seat_and_each_is_given_back() {
         let page = HelpPage::default();
-        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().expect("an address"));
+        let [one, other] = ["192.0.2.1/32", "192.0.2.2/32"].map(|net| net.parse().expect("a network"));
         let seats: Vec<_> = (0..MOST_OF_ONE).map(|_| page.seat(one).expect("a seat")).collect();
         assert!(page.seat(one).is_none());
         assert!(page.seat(other).is_some());

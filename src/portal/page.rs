@@ -266,6 +266,12 @@ fn why(visitor: &Visitor, out: &mut String) {
             about(left)
         );
     }
+    if visitor.shared.gate.may_be_everybody(visitor.client) {
+        out.push_str(
+            "<p>This server sees everybody under one address, so it cannot tell your attempts from those of others.</p>\n</section>\n",
+        );
+        return;
+    }
     let attempts = visitor.shared.observe.attempts(visitor.client);
     let client = escaped(&visitor.client.to_string());
     if attempts.is_empty() {

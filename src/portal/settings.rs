@@ -40,6 +40,11 @@ impl Settings {
                 continue;
             }
             let given = policy.portal.ports.get(&listener.name).copied();
+            // What is not for everybody is shown to nobody, unless it is named.
+            let is_inner = listener.access.allow.is_some() || listener.addresses.iter().all(|at| at.ip().is_loopback());
+            if is_inner && given.is_none() {
+                continue;
+            }
             for port in given.into_iter().chain(listener.addresses.iter().map(std::net::SocketAddr::port)) {
                 let implicit = listener.tls == TlsRule::Implicit;
                 let way = Setting { service: listener.service, implicit, host: policy.hostname.clone(), port };

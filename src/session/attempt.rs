@@ -1,6 +1,7 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
-use super::login::{Engine, Gone, Identity, Proof, back_settings};
+use super::entered::{Identity, Proof};
+use super::login::{Engine, Gone, back_settings};
 use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
@@ -46,6 +47,8 @@ pub(super) struct Try {
     pub(super) unspoken: Unspoken,
     /// The name that is sent to the backend, where it is not the one the client gave.
     pub(super) sent_as: Option<UserName>,
+    /// The user as the gate counted one before a service said who he is.
+    pub(super) typed_as: Option<User>,
     /// The password the client gave, where another is sent to the backend.
     pub(super) typed: Option<Secret<Vec<u8>>>,
     /// The answer waits at least so long, by the word of a service.
@@ -256,6 +259,11 @@ impl Engine<'_> {
     async fn accepted(&mut self, mut attempt: Try, dialogue: Option<Dialogue>, reply: &Reply) -> Outcome {
         if dialogue.is_some() || attempt.is_vouched_for {
             self.settle(&mut attempt, Verdict::Accepted).await;
+            if let Some(typed) = &attempt.typed_as {
+                // By that name he will come again, and others may guess at it.
+                let question = Attempt { user: Some(typed), ..self.question(&attempt) };
+                self.gate().vouch(&question).await;
+            }
         }
         if matches!(self.session.listener.service, Service::Imap | Service::Pop3) {
             // Where addresses are not granted anything, this one is not either.
@@ -410,6 +418,7 @@ impl Try {
             server: None,
             unspoken: Unspoken::default(),
             sent_as: None,
+            typed_as: None,
             typed: None,
             hold: Duration::ZERO,
             is_vouched_for: false,

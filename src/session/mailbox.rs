@@ -1,6 +1,7 @@
 //! A logged-in POP3 or IMAP session: the relay, and the last words after it.
 
-use super::login::{Identity, Open, poll_write_all};
+use super::entered::{Identity, Open};
+use super::login::poll_write_all;
 use super::relay::{End, Ended, Relay, Side, Start};
 use super::stream::ClientStream;
 use super::{Ending, Session};

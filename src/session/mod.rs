@@ -14,6 +14,7 @@
 //! Each stage is boxed, so that a session that only waits is as large as the stage it waits in.
 
 mod attempt;
+mod entered;
 mod handshake;
 mod login;
 mod mailbox;
@@ -134,12 +135,12 @@ pub async fn serve(mut session: Box<Session>, socket: TcpStream, place: impl Sen
     }
     state.enter(SessionState::Login);
     let ending = match Box::pin(login::login(&mut session, &metrics, client, greeting)).await {
-        login::Entered::Nowhere(ending) => ending,
-        login::Entered::Mailbox(open) => {
+        entered::Entered::Nowhere(ending) => ending,
+        entered::Entered::Mailbox(open) => {
             state.enter(SessionState::Relay);
             Box::pin(mailbox::carry(&session, open)).await
         }
-        login::Entered::Submission(open) => {
+        entered::Entered::Submission(open) => {
             state.enter(SessionState::Relay);
             Box::pin(submission::follow(&session, open)).await
         }

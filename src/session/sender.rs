@@ -1,7 +1,7 @@
 //! Whose name may stand on a message: `submission.sender_must_match`.
 
 use super::Session;
-use super::login::Identity;
+use super::entered::Identity;
 use crate::proto::UserName;
 use crate::proto::smtp::Address;
 use crate::route::{self, Found};

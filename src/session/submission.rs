@@ -1,6 +1,7 @@
 //! An SMTP session behind its login, or a stranger's on port 25: followed message by message, never relayed blindly.
 
-use super::login::{Identity, Open, Proof, back_settings};
+use super::entered::{Identity, Open, Proof};
+use super::login::back_settings;
 use super::sender;
 use super::{Ending, Mail, Session};
 use crate::backend::BackendStream;
@@ -156,7 +157,8 @@ impl<'s> Follower<'s> {
 
 /// An address that sends without a login, in the place of a user.
 fn guest(session: &Session) -> Option<User> {
-    let name = UserName::new(format!("[{}]", session.client.ip()).as_bytes()).ok()?;
+    let network = session.shared.gate.network(session.client.ip());
+    let name = UserName::new(format!("[{network}]").as_bytes()).ok()?;
     Some(User::new(&session.destination.backend.name, Protocol::Smtp, &name))
 }
 

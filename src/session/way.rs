@@ -48,10 +48,16 @@ impl Engine<'_> {
                     Ok(way) => {
                         self.take(way, attempt);
                         // Whatever a customer calls himself, behind the service he is one user.
-                        let counted = attempt.sent_as.as_ref().unwrap_or(&user);
-                        attempt.counted = Some(self.counted(counted));
+                        let counted = self.counted(attempt.sent_as.as_ref().unwrap_or(&user));
+                        attempt.typed_as =
+                            attempt.counted.replace(counted).filter(|typed| Some(typed) != attempt.counted.as_ref());
                         let is_sender = self.session.listener.service == Service::Submission;
                         attempt.is_vouched_for = is_sender && policy.auth.submission == Checker::AuthHttp;
+                        if attempt.typed_as.is_some() && !attempt.is_vouched_for {
+                            // Leave was given for another name than the one that is guessed at now.
+                            attempt.ticket = None;
+                            self.ask(attempt).await?;
+                        }
                         Ok(())
                     }
                     Err(astray) => Err(self.astray(attempt, astray).await),

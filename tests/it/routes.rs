@@ -479,3 +479,47 @@ async fn a_strangers_mail_goes_where_strangers_mail_goes_whatever_login_came_bef
     client.hear("250 <*>").await;
     assert_eq!((main.messages().len(), shell.messages().len()), (1, 0));
 }
+
+/// Good logins were remembered under the service's name alone, guesses under the typed one: so anybody could lock a customer out.
+#[tokio::test]
+async fn a_customer_behind_a_service_gets_in_while_strangers_guess_at_the_name_he_types() {
+    let main = Post::serve(Protocol::Imap).await;
+    let (ip, port) = (main.address.ip(), main.address.port());
+    let (service, _requests) = auth_http(move |request| {
+        let verdict = match request.contains("Auth-Pass: secret\r\n") {
+            true => format!("OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: mbox7"),
+            false => "No\r\nAuth-Wait: 0".to_owned(),
+        };
+        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    })
+    .await;
+    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
+        .route(&format!("auth_http: \"http://{service}/\""))
+        .with("limits", "auth_failures_per_user: 2/h, exempt: []")
+        .start()
+        .await;
+    gateway.has_learned().await;
+    let from = async |source: &str| {
+        let source = source.parse().expect("an address");
+        let client = Talk::connect(gateway.address(), Some(source), Cut::Whole).await.expect("it listens");
+        let mut client = client.start_tls(gateway.trust()).await.expect("a handshake");
+        client.hear(greeting(Protocol::Imap)).await;
+        client
+    };
+    let mut joe = from("127.6.0.1").await;
+    joe.line("a LOGIN joe secret").await;
+    joe.hear("a OK <*>").await;
+    for (guess, heard) in [
+        ("one", "a NO [AUTHENTICATIONFAILED] <*>"),
+        ("two", "a NO [AUTHENTICATIONFAILED] <*>"),
+        ("three", "a NO [UNAVAILABLE] <*>"),
+    ] {
+        let mut stranger = from("127.5.0.1").await;
+        stranger.line(&format!("a LOGIN joe {guess}")).await;
+        stranger.hear(heard).await;
+    }
+    // His telephone, elsewhere, with the right password.
+    let mut joe = from("127.6.0.2").await;
+    joe.line("a LOGIN joe secret").await;
+    joe.hear("a OK <*>").await;
+}

@@ -48,7 +48,7 @@ pub(super) fn build(
             report.error(&spot, "`0` is no port to connect to: write 1 to 65535");
         }
     }
-    let private = file.tls.certificates.is_empty();
+    let private = file.tls.certificates.is_empty() && file.tls.acme.is_none();
     if private && !section.hsts.0.is_zero() {
         let message = "browsers that were told so can no longer get to the page to fetch the private CA: leave it out, or give certificates of a public CA";
         report.error(&spot.key("hsts"), message);

@@ -20,10 +20,10 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at a time; a CA looks from a handful of places at once. What comes above that waits in the kernel's queue.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 /// How long a connection may last: a CA knows what it wants, and everybody else wants nothing that is here.
-const WHOLE: Duration = Duration::from_secs(10);
+const WHOLE: Duration = Duration::from_secs(3);
 
 /// The largest head of a request.
 const LARGEST_HEAD: usize = 8 * 1024;

@@ -80,9 +80,10 @@ impl Tries {
 
     /// How long to wait from now before the next try; zero: it may be at once.
     pub fn wait(&self, now: SystemTime) -> Duration {
-        // A time that lies ahead was written by a clock that was wrong; it is waited for no longer than if it were now.
+        // A time that lies far ahead was written by a clock that was wrong, and is not waited for at all.
         let left = |since: SystemTime, wait: Duration| match now.duration_since(since) {
             Ok(over) => wait.saturating_sub(over),
+            Err(ahead) if ahead.duration() > wait => Duration::ZERO,
             Err(_) => wait,
         };
         let own = self.wait.map(|(since, wait)| left(since, wait)).unwrap_or_default();
@@ -150,7 +151,9 @@ mod tests {
     fn a_clock_that_was_set_back_holds_nothing_up_for_long() {
         let mut tries = Tries::default();
         tries.fail(now() + MINUTE * 60 * 24 * 365, None, 0.0);
-        assert_eq!(tries.wait(now()), MINUTE * 5);
+        assert_eq!(tries.wait(now()), Duration::ZERO, "a year ahead says nothing");
+        tries.fail(now() + MINUTE, None, 0.0);
+        assert!(tries.wait(now()) > MINUTE, "a minute ahead is a clock that was corrected");
         for text in ["", "{}", "[1]", "{\"failed\":[-1]}", "\u{0}"] {
             assert_eq!(Tries::read(text).wait(now()), Duration::ZERO, "{text:?}");
         }
