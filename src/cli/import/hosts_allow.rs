@@ -8,7 +8,7 @@ use super::access::{self, Lists, Rule};
 use super::model::{Backend, Imported, Listener, Service, TlsRule};
 use super::notes::{self, Notes, Place};
 use super::reading::{self, Reading};
-use crate::policy::access::{Purpose, not_a_network, parse_list, parse_network};
+use crate::policy::access::{Purpose, hosts_allow_fields, not_a_network, parse_list, parse_network};
 use ipnet::IpNet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -165,7 +165,7 @@ fn parse(text: &str, file: &Path, in_allow: bool, notes: &mut Notes) -> Vec<Line
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let fields = fields(line);
+        let fields = hosts_allow_fields(line);
         let [daemons, clients, options @ ..] = fields.as_slice() else {
             notes.left(&place, line, "is no DAEMONS: CLIENTS");
             continue;
@@ -268,28 +268,6 @@ fn needs_a_lookup(word: &str) -> String {
     } else {
         format!("{} under allow", not_a_network(word))
     }
-}
-
-/// A line's fields. A colon in brackets or behind a backslash does not end one.
-fn fields(line: &str) -> Vec<String> {
-    let (mut fields, mut field) = (Vec::new(), String::new());
-    let (mut in_brackets, mut escaped) = (false, false);
-    for c in line.chars() {
-        match c {
-            ':' if escaped => {
-                field.pop();
-                field.push(c);
-            }
-            ':' if !in_brackets => fields.push(std::mem::take(&mut field).trim().to_owned()),
-            _ => {
-                in_brackets = c == '[' || (in_brackets && c != ']');
-                field.push(c);
-            }
-        }
-        escaped = c == '\\';
-    }
-    fields.push(field.trim().to_owned());
-    fields
 }
 
 fn words(field: &str) -> Vec<String> {

@@ -135,8 +135,8 @@ fn is_address_gone_wrong(line: &str, names: &[&str]) -> bool {
     all_digits && (like_an_address || !line.contains(char::is_whitespace))
 }
 
-/// The line's fields. A colon inside brackets or behind a backslash does not end one.
-fn fields(line: &str) -> Vec<String> {
+/// The fields of a line in hosts.allow form. A colon inside brackets or behind a backslash does not end one.
+pub fn fields(line: &str) -> Vec<String> {
     let (mut fields, mut field) = (Vec::new(), String::new());
     let (mut in_brackets, mut escaped) = (false, false);
     for c in line.chars() {

@@ -5,7 +5,7 @@ mod list;
 mod set;
 
 pub use file::{ListError, ListFile};
-pub use list::{BadLine, Purpose, not_a_network, parse as parse_list};
+pub use list::{BadLine, Purpose, fields as hosts_allow_fields, not_a_network, parse as parse_list};
 pub use set::{AddressSet, parse_network};
 
 use crate::proto::Refusal;
