@@ -1,8 +1,9 @@
 //! What a mail program must be told, out of the policy.
 
-use crate::policy::Policy;
 use crate::policy::portal::UserForm;
+use crate::policy::{Listener, Policy};
 use crate::proto::{Service, TlsRule};
+use std::sync::Arc;
 
 /// The way to one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,20 +32,21 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The ways that the policy offers to customers: those where TLS is spoken or can be.
+    /// The ways that the policy offers to customers: those where TLS is spoken or can be. What is not for everybody is
+    /// left out where something else is, unless `portal.ports` names it.
     pub fn of(policy: &Policy) -> Self {
-        let mut all = Vec::new();
-        for listener in &policy.listeners {
-            // Port 25 is for other servers, and a port without TLS is not to be recommended.
-            if listener.service == Service::Smtp || listener.tls == TlsRule::Off {
-                continue;
-            }
-            let given = policy.portal.ports.get(&listener.name).copied();
-            // What is not for everybody is shown to nobody, unless it is named.
+        let given = |listener: &Listener| policy.portal.ports.get(&listener.name).copied();
+        let is_for_everybody = |listener: &Listener| {
             let is_inner = listener.access.allow.is_some() || listener.addresses.iter().all(|at| at.ip().is_loopback());
-            if is_inner && given.is_none() {
-                continue;
-            }
+            given(listener).is_some() || !is_inner
+        };
+        // Port 25 is for other servers, and a port without TLS is not to be recommended.
+        let is_offered = |listener: &&Arc<Listener>| listener.service != Service::Smtp && listener.tls != TlsRule::Off;
+        let (outer, inner): (Vec<_>, Vec<_>) =
+            policy.listeners.iter().filter(is_offered).partition(|listener| is_for_everybody(listener));
+        let mut all = Vec::new();
+        for listener in if outer.is_empty() { inner } else { outer } {
+            let given = given(listener);
             for port in given.into_iter().chain(listener.addresses.iter().map(std::net::SocketAddr::port)) {
                 let implicit = listener.tls == TlsRule::Implicit;
                 let way = Setting { service: listener.service, implicit, host: policy.hostname.clone(), port };

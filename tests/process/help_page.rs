@@ -164,6 +164,26 @@ fn a_customer_reads_every_setting_and_nothing_runs() {
 }
 
 #[test]
+fn what_is_for_the_house_alone_is_shown_only_where_all_is() {
+    let of_office = LISTENERS.replace("tls: starttls", "tls: starttls, allow: [10.0.0.0/8]");
+    let of_all = LISTENERS.replace("imap: { address: \"127.0.0.1:0\"", "imap: { address: \"0.0.0.0:0\"");
+    for (listeners, portal, expected) in [
+        (LISTENERS, "", [true, true]),
+        (&of_office, "", [true, true]),
+        (LISTENERS, "portal: { ports: { imaps: 993 } }", [true, false]),
+        (&of_office, "portal: { ports: { imaps: 993 } }", [true, false]),
+        (&of_office, "portal: { ports: { imap: 143 } }", [false, true]),
+        (&of_all, "", [false, true]),
+    ] {
+        let gateway = Gateway::start(listeners, portal);
+        let page = get(&gateway, "/");
+        let html = page.text();
+        let seen = ["<dd>SSL/TLS</dd>", "STARTTLS"].map(|security| html.contains(security));
+        assert_eq!(seen, expected, "{listeners}\n{portal}\n{html}");
+    }
+}
+
+#[test]
 fn the_private_ca_is_there_in_each_form_with_its_fingerprint() {
     let gateway = Gateway::start(LISTENERS, PORTAL);
     let root = gateway.folder.root();
