@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
+/// What a certificate takes on the disk at most, with its chain and key, in octets: public CAs' take a third of it.
+const ROOM: usize = 16 * 1024;
+
 /// Why a certificate cannot be asked for, or the one that came cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
@@ -73,6 +76,15 @@ impl Folder {
         }
         let checked = Identity::load(&files, now);
         checked.is_sound_but_for_time().then_some(checked.identity).flatten().filter(|identity| is_for(identity, names))
+    }
+
+    /// Sees that a certificate could be kept. A CA counts what it issues, so one that would be lost is not asked for.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or [`ROOM`] octets cannot be written in it.
+    pub fn prove_writable(&self, kind: KeyKind) -> Result<(), AcmeError> {
+        disk::create_private_dir(&self.0)?;
+        Ok(disk::try_replacing(&self.files(kind).chain, ROOM)?)
     }
 
     /// Takes what the CA issued on a request into the folder, in the place of what was there.

@@ -73,14 +73,26 @@ pub(super) fn create_whole(temporary: &Path, path: &Path, files: &[(&str, u32, &
 
 /// Puts a file in the place of another in one rename.
 pub(super) fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskError> {
+    let temporary = write_beside(path, mode, contents)?;
+    fs::rename(&temporary, path).map_err(|error| failed(path, "put the new file in place", error))?;
+    sync_parent(path)
+}
+
+/// Sees that so many octets could now be put in the place of a file; what is there is not touched.
+pub(super) fn try_replacing(path: &Path, octets: usize) -> Result<(), DiskError> {
+    let temporary = write_beside(path, 0o600, &vec![0; octets])?;
+    fs::remove_file(&temporary).map_err(|error| failed(&temporary, "remove", error))
+}
+
+/// Writes what is to replace a file, under another name in the same directory.
+fn write_beside(path: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError> {
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&temporary, "remove", error)),
         _ => {}
     }
     write(&temporary, mode, contents)?;
-    fs::rename(&temporary, path).map_err(|error| failed(path, "put the new file in place", error))?;
-    sync_parent(path)
+    Ok(temporary)
 }
 
 fn write(path: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskError> {

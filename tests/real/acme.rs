@@ -91,6 +91,11 @@ impl Pebble {
         path
     }
 
+    /// How many certificates it has issued.
+    fn issued(&self) -> usize {
+        self.kept.said().matches("Issued certificate serial").count()
+    }
+
     fn stop(&mut self) {
         self.kept.stop();
     }
@@ -185,14 +190,21 @@ impl Gateway {
         assert!(said.contains("Verify return code: 0 (ok)") && said.contains(key), "{said}\n{}", self.log());
     }
 
+    /// The CA's folder in the state.
+    fn folder(&self) -> PathBuf {
+        let accounts = std::fs::read_dir(self.directory.join("state/acme")).expect("a directory");
+        let folders: Vec<_> = accounts.map(|entry| entry.expect("an entry").path()).collect();
+        let [folder] = folders.as_slice() else { panic!("one CA, not {folders:?}") };
+        folder.clone()
+    }
+
     /// The files in the CA's folder, with their modes.
     fn kept_files(&self) -> Vec<(String, u32)> {
         use std::os::unix::fs::PermissionsExt;
-        let files = |path: PathBuf| std::fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry"));
-        let folders: Vec<_> = files(self.directory.join("state/acme")).collect();
-        assert_eq!(folders.len(), 1);
-        let mut kept: Vec<_> = files(folders[0].path())
+        let files = std::fs::read_dir(self.folder()).expect("a directory");
+        let mut kept: Vec<_> = files
             .map(|file| {
+                let file = file.expect("an entry");
                 let mode = file.metadata().expect("there").permissions().mode() & 0o777;
                 (file.file_name().to_string_lossy().into_owned(), mode)
             })
@@ -267,9 +279,7 @@ fn a_reload_brings_other_names_and_a_new_contact_and_refuses_what_is_settled_at_
         Some(())
     });
     gateway.assert_serves(&pebble.root(), "ECDSA+SHA256", "Peer signature type: ECDSA");
-    let accounts = gateway.directory.join("state/acme");
-    let folder = std::fs::read_dir(accounts).expect("a directory").next().expect("one CA").expect("an entry").path();
-    let account = std::fs::read_to_string(folder.join("account.json")).expect("an account");
+    let account = std::fs::read_to_string(gateway.folder().join("account.json")).expect("an account");
     assert!(account.contains("hostmaster") && !account.contains("postmaster"));
 
     gateway.reload_with(&format!("{address}:5002"), &format!("{address}:5009"));
@@ -335,4 +345,21 @@ fn a_proof_that_the_ca_does_not_see_is_told_in_its_words_and_not_tried_again_at_
         gateway.wait_for("it to wait", |log| log.lines().find(|line| line.contains("of late")).map(str::to_owned));
     assert!(line.contains("asked again in 5"), "most of the hour is left: {line}");
     assert!(!gateway.log().contains("asking"), "{}", gateway.log());
+}
+
+#[test]
+fn a_certificate_that_could_not_be_kept_is_not_asked_for() {
+    let address = own_address();
+    let pebble = Pebble::start(address, 86_400);
+    let gateway = Gateway::start(address, &pebble, &format!("http_address: \"{address}:5002\""));
+    gateway.loaded(1);
+    assert_eq!(pebble.issued(), 1);
+    // As on a full disk: where the next one would be written, nothing can be.
+    std::fs::create_dir_all(gateway.folder().join("ecdsa.new/full")).expect("made");
+    gateway.reload_with("[mail.example.net, imap.example.net]", "[mail.example.net, pop.example.net]");
+    let line = gateway.wait_for("the failure", |log| {
+        log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
+    });
+    assert!(line.contains("ecdsa.new") && line.contains("state_dir must be a directory"), "{line}");
+    assert_eq!(pebble.issued(), 1, "the CA would have counted it");
 }

@@ -181,8 +181,12 @@ impl Round<'_> {
 
     /// Gets one certificate and puts it in service.
     async fn attempt(&self, kind: KeyKind) -> Result<Arc<Identity>, Failure> {
-        let names = self.acme.names.clone();
-        let request = tokio::task::spawn_blocking(move || Request::new(kind, &names)).await??;
+        let (folder, names) = (self.folder.clone(), self.acme.names.clone());
+        let request = tokio::task::spawn_blocking(move || {
+            folder.prove_writable(kind)?;
+            Request::new(kind, &names)
+        });
+        let request = request.await??;
         let chain = order::certificate(self.http, self.acme, self.folder, &request, self.proofs).await?;
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let server = Arc::clone(self.server);

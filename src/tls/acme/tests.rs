@@ -44,6 +44,21 @@ fn what_the_ca_issues_on_a_request_is_kept_for_the_owner_alone_and_found_again()
 }
 
 #[test]
+fn a_disk_that_takes_nothing_is_seen_before_a_certificate_is_asked_for() {
+    let (directory, kind) = (Directory::new(), KeyKind::Ecdsa);
+    let folder = Folder::of(directory.path(), URL);
+    let file = folder.files(kind).chain;
+    folder.prove_writable(kind).expect("a folder that can be made");
+    assert_eq!(file.parent().expect("a folder").read_dir().expect("it is there").count(), 0, "nothing is left behind");
+    std::fs::write(&file, "what is served").expect("written");
+    folder.prove_writable(kind).expect("a file that can be replaced");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "what is served");
+    std::fs::create_dir_all(file.with_extension("new").join("full")).expect("made");
+    let error = folder.prove_writable(kind).expect_err("nothing can be written there").to_string();
+    assert!(error.contains("ecdsa.new") && error.contains("state_dir must be"), "{error}");
+}
+
+#[test]
 fn what_is_not_as_it_was_asked_for_does_not_replace_what_works() {
     let (directory, authority, now) = (Directory::new(), Authority::new(), SystemTime::now());
     let folder = Folder::of(directory.path(), URL);
