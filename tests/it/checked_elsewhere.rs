@@ -28,6 +28,20 @@ async fn gateway(protocol: Protocol, more: &str) -> (Gateway, Backend, Post) {
     (gateway, smtp, post)
 }
 
+/// The same with a POP3 server whose every word the test says.
+async fn gateway_of_words() -> (Gateway, Backend, Backend) {
+    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Pop3, pop3.address)
+        .with("auth", "submission: pop3")
+        .start()
+        .await;
+    pop3.teach(Protocol::Pop3).await;
+    old_server(&smtp).await.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    (gateway, smtp, pop3)
+}
+
 async fn hello(gateway: &Gateway) -> (Talk, Vec<String>) {
     let mut client = gateway.tls().await;
     client.hear(greeting(Protocol::Smtp)).await;
@@ -108,15 +122,7 @@ async fn a_challenge_crosses_from_the_server_that_checks() {
 
 #[tokio::test]
 async fn a_mailbox_in_use_is_a_right_password_and_not_now_is_none() {
-    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
-    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
-        .backend(Protocol::Pop3, pop3.address)
-        .with("auth", "submission: pop3")
-        .start()
-        .await;
-    pop3.teach(Protocol::Pop3).await;
-    old_server(&smtp).await.rest().await.expect("a proper end");
-    gateway.event("backend.up", "protocol=smtp").await;
+    let (gateway, smtp, pop3) = gateway_of_words().await;
     for (answer, heard) in
         [("-ERR [IN-USE] fetching at the moment", "235 2.7.0 <*>"), ("-ERR [SYS/TEMP] later", "454 4.7.0 <*>")]
     {
@@ -190,15 +196,7 @@ async fn a_file_of_hashes_is_a_checker_that_needs_no_server() {
 /// `[IN-USE]` before a password was said proved any password.
 #[tokio::test]
 async fn a_mailbox_in_use_before_the_password_is_said_proves_nothing() {
-    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
-    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
-        .backend(Protocol::Pop3, pop3.address)
-        .with("auth", "submission: pop3")
-        .start()
-        .await;
-    pop3.teach(Protocol::Pop3).await;
-    old_server(&smtp).await.rest().await.expect("a proper end");
-    gateway.event("backend.up", "protocol=smtp").await;
+    let (gateway, _smtp, pop3) = gateway_of_words().await;
     let (mut client, _) = hello(&gateway).await;
     log_in_as(&mut client, Protocol::Smtp, "joe", "no-idea").await;
     let mut old = pop3.dialled().await;
