@@ -56,7 +56,7 @@ impl fmt::Display for Finding {
 }
 
 /// A message in one line: a path or a name that the file has may hold a line break, or what moves a terminal's cursor.
-pub(super) fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len());
     for c in message.chars() {
         if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }

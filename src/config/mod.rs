@@ -24,6 +24,7 @@ mod value;
 mod without_file;
 
 pub use expand::Environment;
+pub(crate) use finding::one_line;
 pub use finding::{Finding, Place, Severity};
 pub use schema::schema;
 pub use without_file::{Given, without_file};

@@ -1,5 +1,6 @@
 //! What did not carry over: where it stood, and what to do about it.
 
+use crate::config;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl Notes {
 
     /// A setting that needs no counterpart.
     pub(super) fn idle(&mut self, place: &Place, name: &str) {
-        let name = one_line(name, 40);
+        let name = bounded(name, 40);
         if self.idle.len() < MOST && self.seen.insert(format!("idle {name}")) {
             self.idle.push(format!("{name} ({place})"));
         }
@@ -98,14 +99,12 @@ impl Notes {
 
 /// A piece of an old file as it may stand in a note: one line, bounded, in backquotes.
 pub(super) fn quoted(text: &str) -> String {
-    format!("`{}`", one_line(text, 100))
+    format!("`{}`", bounded(text, 100))
 }
 
-fn one_line(text: &str, longest: usize) -> String {
-    let mut line = String::new();
-    for c in text.chars().take(longest) {
-        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
-    }
+/// One line, cut where it is longer than so many characters.
+fn bounded(text: &str, longest: usize) -> String {
+    let mut line = config::one_line(&text.chars().take(longest).collect::<String>());
     if text.chars().nth(longest).is_some() {
         line.push('…');
     }
