@@ -76,6 +76,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// Sessions that end within this of each other end together.
 const LAST_OF_AN_EBB: Duration = Duration::from_secs(1);
 
+/// How long the start has left things to do: the first health checks.
+const STARTED: Duration = Duration::from_millis(500);
+
 /// How long the end of the process waits for the last events of sessions that were cut off.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
@@ -199,8 +202,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Gives memory back while many sessions end, in small pieces, and once more when no more of them do.
+    /// Gives memory back: what only the start needed, and while many sessions end, in small pieces, and once more when no
+    /// more of them do.
     async fn give_memory_back(&self) {
+        tokio::time::sleep(STARTED).await;
+        gatepost_trim::let_go_of_code();
         let mut goes_on = false;
         loop {
             let ebb = self.registry.ebb();

@@ -376,3 +376,31 @@ async fn every_session_ends_with_close_notify() {
         post.is_left().await;
     }
 }
+
+/// What was run only to start is counted as the process's for as long as it lasts, unless it is let go of.
+#[test]
+fn code_that_has_run_is_let_go_of_and_runs_again() {
+    let before = code_in_memory();
+    gatepost_trim::let_go_of_code();
+    let after = code_in_memory();
+    assert!(after < before, "{before} KiB before, {after} KiB after");
+}
+
+/// How much of this program's code is mapped, in KiB: `Rss` of what is executable and comes from its file (proc(5)).
+fn code_in_memory() -> u64 {
+    let program = std::env::current_exe().expect("a program has a name");
+    let program = program.to_str().expect("a path in UTF-8");
+    let mappings = std::fs::read_to_string("/proc/self/smaps").expect("procfs");
+    let mut is_code = false;
+    let mut sum = 0;
+    for line in mappings.lines() {
+        if line.contains(" r-xp ") {
+            is_code = line.ends_with(program);
+        } else if !line.split(' ').next().is_some_and(|word| word.ends_with(':')) {
+            is_code = false;
+        } else if let Some(rss) = line.strip_prefix("Rss:").filter(|_| is_code) {
+            sum += rss.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB");
+        }
+    }
+    sum
+}
