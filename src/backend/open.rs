@@ -4,7 +4,7 @@ use super::connect::{Unconnected, connect};
 use super::dialogue::{Dialogue, Lost, Unready};
 use super::{BackendStream, Backends, Server, balance, source};
 use crate::policy::{Backend, Balance, ClientAddress, ServerName, Timeouts};
-use crate::proto::{BackSettings, Introduction, Protocol, proxy_header};
+use crate::proto::{BackSettings, Introduction, Protocol, UserName, proxy_header};
 use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub struct Caller<'a> {
     pub local: SocketAddr,
     /// The user as limits know one, where that is known yet.
     pub user: Option<&'a [u8]>,
+    /// Who it is, where somebody else than this server has checked the password: the server is told, if it is by XCLIENT that it
+    /// learns of the client.
+    pub checked: Option<&'a UserName>,
 }
 
 impl Backends {
@@ -193,7 +196,10 @@ fn introducing(backend: &Backend, wanted: &Wanted<'_>) -> BackSettings {
     let introduction = match wanted.caller {
         _ if !by_command || !backend.client_address.reaches(wanted.protocol) => Introduction::None,
         None => Introduction::Possible,
-        Some(caller) => Introduction::Client { address: caller.client, login: None },
+        Some(caller) => {
+            let login = caller.checked.filter(|_| wanted.protocol == Protocol::Smtp).cloned();
+            Introduction::Client { address: caller.client, login }
+        }
     };
     BackSettings {
         for_client: wanted.settings.for_client || matches!(introduction, Introduction::Client { .. }),

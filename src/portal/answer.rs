@@ -150,7 +150,7 @@ async fn outlook(visitor: &Visitor, request: Request<Incoming>) -> Response<Full
     let body = Limited::new(request.into_body(), MOST_BODY).collect();
     let body = match tokio::time::timeout(PATIENCE, body).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return last(short(StatusCode::PAYLOAD_TOO_LARGE, "At most 64 KiB.\n")),
+        Ok(Err(_)) => return last(short(StatusCode::PAYLOAD_TOO_LARGE, "At most 4 KiB.\n")),
         Err(_) => return last(short(StatusCode::REQUEST_TIMEOUT, "The question did not come in time.\n")),
     };
     let text = discovery::outlook(&Settings::of(&visitor.policy), &visitor.policy.portal.company, &body);

@@ -62,8 +62,9 @@ pub(super) fn thunderbird(policy: &Policy, settings: &Settings) -> String {
     out
 }
 
-/// Outlook's answer (MS-OXDSCLI, the POX form). A question that is none gets the error that the protocol has for it.
-pub(super) fn outlook(settings: &Settings, company: &str, question: &[u8]) -> String {
+/// Outlook's answer (MS-OXDSCLI, the POX form). A question that is none gets the error that the protocol has for it. The caller
+/// bounds the question.
+pub fn outlook(settings: &Settings, company: &str, question: &[u8]) -> String {
     let head = "<?xml version=\"1.0\" encoding=\"utf-8\"?>
 <Autodiscover xmlns=\"http://schemas.microsoft.com/exchange/autodiscover/responseschema/2006\">\n";
     let Some(address) = address(question) else {

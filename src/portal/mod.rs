@@ -18,6 +18,7 @@ mod profile;
 mod settings;
 mod story;
 
+pub use discovery::outlook;
 pub use profile::{Account, profile};
 pub use settings::{Setting, Settings};
 

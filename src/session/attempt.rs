@@ -1,5 +1,6 @@
 //! One attempt to log in: the gate, the dial, the backend's verdict, one AUTH event.
 
+use super::Who;
 use super::entered::{Identity, Proof};
 use super::login::{Engine, Gone, back_settings};
 use super::unspoken::Unspoken;
@@ -215,7 +216,8 @@ impl Engine<'_> {
         {
             return Ok(dialogue);
         }
-        if is_apop { Err(Lost::Closed) } else { self.open(self.session.login_protocol(), user).await }
+        let who = Who { counted: user, checked: None };
+        if is_apop { Err(Lost::Closed) } else { self.open(self.session.login_protocol(), who).await }
     }
 
     /// Whether a dialogue that is open leads where the session goes now.
@@ -225,7 +227,8 @@ impl Engine<'_> {
             return dialogue.server.backend == backend.name && dialogue.server.name == *name;
         }
         let settings = back_settings(self.session, self.front.helo());
-        let wanted = self.session.wanted(self.session.login_protocol(), &settings, user);
+        let who = Who { counted: user, checked: None };
+        let wanted = self.session.wanted(self.session.login_protocol(), &settings, who);
         dialogue.server.backend == backend.name && self.session.shared.backends.suits(backend, &wanted, dialogue)
     }
 
@@ -269,21 +272,21 @@ impl Engine<'_> {
             // Where addresses are not granted anything, this one is not either.
             let _ = self.gate().grant(self.session.client.ip()).await;
         }
-        let checker = dialogue.as_ref().map(|dialogue| dialogue.server.protocol);
-        let dialogue = match dialogue {
-            Some(dialogue) if !self.only_checks() => dialogue,
-            checked => {
-                if let Some(dialogue) = checked {
+        let (dialogue, proof) = match dialogue {
+            Some(dialogue) if !self.only_checks() => (dialogue, None),
+            checker => {
+                if let Some(dialogue) = checker {
                     tokio::spawn(dialogue.quit());
                 }
-                match self.open(self.session.listener.service.protocol(), attempt.counted.as_ref()).await {
-                    Ok(dialogue) => dialogue,
+                let checked = self.name_at_checker(&attempt);
+                let who = Who { counted: attempt.counted.as_ref(), checked: checked.as_ref() };
+                match self.open(self.session.listener.service.protocol(), who).await {
+                    Ok(dialogue) => (dialogue, Some(Proof::Elsewhere(checked))),
                     Err(lost) => return self.unreached(&mut attempt, &lost).await,
                 }
             }
         };
         attempt.server.get_or_insert_with(|| dialogue.server.name.to_string());
-        let by_backend = checker == Some(dialogue.server.protocol);
         let slot = match attempt.counted.as_ref().map(|user| self.gate().user_session(user)) {
             Some(Err(refusal)) => {
                 self.record(&attempt, Kind::AuthRefused, refusal.as_str());
@@ -295,12 +298,23 @@ impl Engine<'_> {
         };
         self.record_with(&attempt, Kind::AuthOk, None, Some(reply), None);
         self.front.answer(Answer::Accepted(reply), &mut self.out);
-        let smtp = self.session.listener.service.protocol() == Protocol::Smtp;
         let user = attempt.name().unwrap_or_default();
-        let proof = if smtp && by_backend { Proof::Login(Box::new(attempt.login)) } else { Proof::Unneeded };
+        let proof = match (proof, self.session.listener.service.protocol()) {
+            (Some(elsewhere), _) => elsewhere,
+            (None, Protocol::Smtp) => Proof::Login(Box::new(attempt.login)),
+            (None, Protocol::Imap | Protocol::Pop3) => Proof::Unneeded,
+        };
         let (name, login_name, counted) = (attempt.user, attempt.sent_as, attempt.counted);
         let identity = Identity { user, name, login_name, counted, proof, _slot: slot };
         Outcome::LoggedIn(Box::new(dialogue), identity)
+    }
+
+    /// The user by the name that went to who checked the password, and never by that of whom he wants to act for, which a file or
+    /// a memory of passwords knows nothing about. Of `joe x` one POP3 server takes all and another `joe`: he is named to nobody.
+    fn name_at_checker(&self, attempt: &Try) -> Option<UserName> {
+        let name = attempt.sent_as.as_ref().or(attempt.user.as_ref())?;
+        let whole = name.as_taken(Protocol::Smtp);
+        UserName::new(whole).ok().filter(|_| name.as_taken(self.session.login_protocol()) == whole)
     }
 
     pub(super) async fn rejected(&mut self, attempt: &mut Try, reply: &Reply) -> Outcome {

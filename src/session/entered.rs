@@ -53,10 +53,22 @@ pub(super) struct Identity {
     pub(super) _slot: Option<UserSession>,
 }
 
+impl Identity {
+    /// The name of whom somebody else than the backend has let in.
+    pub(super) fn checked(&self) -> Option<&UserName> {
+        match &self.proof {
+            Proof::Elsewhere(name) => name.as_ref(),
+            Proof::Login(_) | Proof::Unneeded => None,
+        }
+    }
+}
+
 /// How a user gets in at the backend.
 pub(super) enum Proof {
     /// By the login that was good before. Kept on SMTP alone.
     Login(Box<Login>),
-    /// The backend asks for none: somebody else has checked.
+    /// The backend asks for none: somebody else has checked. It is told the name, where it takes that.
+    Elsewhere(Option<UserName>),
+    /// He is in, and never gets in anew.
     Unneeded,
 }

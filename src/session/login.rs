@@ -5,9 +5,9 @@ use super::attempt::Outcome;
 use super::entered::{Entered, Identity, Open};
 use super::handshake;
 use super::stream::ClientStream;
-use super::{Ending, Session};
+use super::{Ending, Session, Who};
 use crate::backend::{Dialogue, Lost};
-use crate::gate::{Standby, User};
+use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::policy::Checker;
@@ -208,7 +208,7 @@ impl Engine<'_> {
                         self.front.answer(Answer::Refused(Refusal::NotAllowed), &mut self.out);
                         return self.end(Refusal::NotAllowed.as_str()).await;
                     }
-                    match self.open(Protocol::Smtp, None).await {
+                    match self.open(Protocol::Smtp, Who::default()).await {
                         Ok(dialogue) => return self.entered(dialogue, None, granted),
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
@@ -259,7 +259,7 @@ impl Engine<'_> {
         }
         let began = Instant::now();
         let protocol = self.session.listener.service.protocol();
-        match tokio::time::timeout(STAMP_PATIENCE, self.open(protocol, None)).await {
+        match tokio::time::timeout(STAMP_PATIENCE, self.open(protocol, Who::default())).await {
             Ok(Ok(dialogue)) => {
                 let live = Arc::new(dialogue.capabilities.clone());
                 self.dialogue = Some(dialogue);
@@ -295,10 +295,10 @@ impl Engine<'_> {
     }
 
     /// Dials the backend's server of a protocol, the user's own where each has one; the time that takes is not the client's.
-    pub(super) async fn open(&mut self, protocol: Protocol, user: Option<&User>) -> Result<Dialogue, Lost> {
+    pub(super) async fn open(&mut self, protocol: Protocol, who: Who<'_>) -> Result<Dialogue, Lost> {
         let began = Instant::now();
         let settings = back_settings(self.session, self.front.helo());
-        let opened = self.session.dial(protocol, &settings, user).await;
+        let opened = self.session.dial(protocol, &settings, who).await;
         self.give_back(began);
         opened
     }

@@ -34,7 +34,7 @@ use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::route::{Sni, Traveller};
 use crate::policy::{Listener, Policy};
-use crate::proto::{BackSettings, Protocol, TlsRule};
+use crate::proto::{BackSettings, Protocol, TlsRule, UserName};
 use crate::route::{self, Destination};
 use crate::tls::{Alpn, ServerTls};
 use arc_swap::ArcSwap;
@@ -87,6 +87,15 @@ pub struct Session {
     pub leave: CancellationToken,
     /// When it was accepted.
     pub started: Instant,
+}
+
+/// For whom a backend is dialled, as far as that is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Who<'a> {
+    /// The user as limits count one.
+    counted: Option<&'a User>,
+    /// The name of whom another server, a service or a file has let in.
+    checked: Option<&'a UserName>,
 }
 
 /// How a session ended, for its last event.
@@ -210,15 +219,16 @@ impl Session {
     }
 
     /// What is asked of a backend for its sake.
-    fn wanted<'a>(&'a self, protocol: Protocol, settings: &'a BackSettings, user: Option<&'a User>) -> Wanted<'a> {
-        let caller = Some(Caller { client: self.client, local: self.local, user: user.map(User::as_bytes) });
+    fn wanted<'a>(&'a self, protocol: Protocol, settings: &'a BackSettings, who: Who<'a>) -> Wanted<'a> {
+        let user = who.counted.map(User::as_bytes);
+        let caller = Some(Caller { client: self.client, local: self.local, user, checked: who.checked });
         Wanted { protocol, settings, timeouts: &self.policy.timeouts, caller }
     }
 
     /// Dials the backend it goes to, or the one server of it that a service has named for its own protocol.
-    async fn dial(&self, protocol: Protocol, settings: &BackSettings, user: Option<&User>) -> Result<Dialogue, Lost> {
+    async fn dial(&self, protocol: Protocol, settings: &BackSettings, who: Who<'_>) -> Result<Dialogue, Lost> {
         let (backends, Destination { backend, server }) = (&self.shared.backends, &self.destination);
-        let wanted = self.wanted(protocol, settings, user);
+        let wanted = self.wanted(protocol, settings, who);
         match server.as_ref().filter(|_| protocol == self.listener.service.protocol()) {
             None => backends.open(backend, &wanted).await,
             Some(name) => backends.open_at(backend, name, &wanted).await,

@@ -3,7 +3,7 @@
 use super::entered::{Identity, Open, Proof};
 use super::login::back_settings;
 use super::sender;
-use super::{Ending, Mail, Session};
+use super::{Ending, Mail, Session, Who};
 use crate::backend::BackendStream;
 use crate::gate::User;
 use crate::observe::{Event, Kind};
@@ -370,7 +370,8 @@ impl Follower<'_> {
         let session = self.session;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
-        let mut dialogue = session.dial(Protocol::Smtp, &settings, self.user()).await.ok()?;
+        let who = Who { counted: self.user(), checked: self.identity.as_ref().and_then(Identity::checked) };
+        let mut dialogue = session.dial(Protocol::Smtp, &settings, who).await.ok()?;
         if let Some(Identity { proof: Proof::Login(login), .. }) = &self.identity {
             // A response to a challenge was for that challenge; only a password can be said again.
             if !matches!(login.credentials, Credentials::Password { .. }) {

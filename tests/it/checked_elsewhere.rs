@@ -230,3 +230,107 @@ async fn a_sender_has_one_limit_of_failures_whatever_stands_behind_his_name() {
     }
     assert_eq!(post.logins(), 2);
 }
+
+/// An SMTP server that is told by XCLIENT, up to where it is: what it was told but for the address.
+async fn told(smtp: &Backend, attributes: &str) -> (Talk, String) {
+    let mut old = smtp.dialled().await;
+    old.line("220 old.example.net ESMTP").await;
+    old.hear("EHLO mail.example.net").await;
+    old.line(&format!("250-old.example.net\r\n250 XCLIENT {attributes}")).await;
+    let line = old.next_line().await.expect("XCLIENT");
+    let words: Vec<&str> = line.split(' ').collect();
+    assert_eq!(words[..2], ["XCLIENT", "ADDR=127.0.0.1"], "{line}");
+    old.line("220 old.example.net ESMTP").await;
+    old.hear("EHLO mail.example.net").await;
+    old.line("250-old.example.net\r\n250 8BITMIME").await;
+    (old, words[2..].join(" "))
+}
+
+#[tokio::test]
+async fn a_server_that_hears_no_auth_is_told_who_has_logged_in_before_each_of_his_sessions() {
+    let (smtp, post) = (Backend::listen(Cut::Whole).await, Post::serve(Protocol::Imap).await);
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Imap, post.address)
+        .with("backend", "client_address: xclient")
+        .with("auth", "submission: imap")
+        .route("user: \"*@shell.example.net\", login: \"s+{local}\"")
+        .start()
+        .await;
+    let mut asked = smtp.dialled().await;
+    asked.line("220 old.example.net ESMTP").await;
+    asked.hear("EHLO mail.example.net").await;
+    asked.line("250-old.example.net\r\n250 XCLIENT ADDR LOGIN").await;
+    assert_eq!(asked.rest().await.expect("a proper end"), b"QUIT\r\n", "a health check is nobody");
+    gateway.event("backend.up", "protocol=smtp").await;
+    gateway.event("backend.up", "protocol=imap").await;
+    // The second time the password is not asked about; and where LOGIN is not listed it is not said.
+    for (user, listed, said) in [
+        ("joe@shell.example.net", "ADDR LOGIN", "LOGIN=s+2Bjoe"),
+        ("joe@shell.example.net", "ADDR LOGIN", "LOGIN=s+2Bjoe"),
+        ("joe", "LOGIN ADDR", "LOGIN=joe"),
+        ("joe", "ADDR", ""),
+    ] {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, user, "secret").await;
+        let (mut old, heard) = told(&smtp, listed).await;
+        assert_eq!(heard, said, "{user}");
+        client.hear("235 2.7.0 <*>").await;
+        // A message that is given up takes the connection with it; the next one is his as well.
+        client.line("MAIL FROM:<joe@example.net>").await;
+        old.hear("MAIL FROM:<joe@example.net>").await;
+        old.line("250 ok").await;
+        client.hear("250 <*>").await;
+        client.line("RCPT TO:<ann@example.org>\r\nDATA").await;
+        old.hear("RCPT TO:<ann@example.org>").await;
+        old.line("250 ok").await;
+        old.hear("DATA").await;
+        old.line("354 go").await;
+        client.hear("250 <*>\n354 <*>").await;
+        client.say("two\nmessages?\r\n.\r\n").await;
+        client.hear("550 5.5.2 <*>").await;
+        drop(old);
+        client.line("MAIL FROM:<joe@example.net>").await;
+        let (mut old, heard) = told(&smtp, listed).await;
+        assert_eq!(heard, said, "{user} anew");
+        old.hear("MAIL FROM:<joe@example.net>").await;
+        old.line("250 ok").await;
+        client.hear("250 <*>").await;
+    }
+    assert_eq!(post.logins(), 2);
+}
+
+#[tokio::test]
+async fn nobody_is_named_whom_the_password_did_not_prove() {
+    let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .backend(Protocol::Pop3, pop3.address)
+        .with("backend", "client_address: xclient")
+        .with("auth", "submission: pop3")
+        .start()
+        .await;
+    // Before anything is learnt, passwords are taken.
+    let _asked = (smtp.dialled().await, pop3.dialled().await);
+    // boss, joe, secret: the password is remembered, and whom joe may be is not.
+    let for_boss = "Ym9zcwBqb2UAc2VjcmV0".to_owned();
+    for (number, response, said) in
+        [(0, plain(" joe", "secret"), "LOGIN=joe"), (1, plain("joe x", "secret"), ""), (2, for_boss, "LOGIN=joe")]
+    {
+        let (mut client, _) = hello(&gateway).await;
+        client.line(&format!("AUTH PLAIN {response}")).await;
+        if number == 0 {
+            let mut old = pop3.dialled().await;
+            old.line("+OK [XCLIENT] ready").await;
+            old.hear("CAPA").await;
+            old.line("-ERR what").await;
+            old.hear("XCLIENT ADDR=127.0.0.1 PORT=<*>").await;
+            old.line("+OK").await;
+            old.hear("USER  joe").await;
+            old.line("+OK").await;
+            old.hear("PASS secret").await;
+            old.line("+OK in").await;
+        }
+        let (_old, heard) = told(&smtp, "ADDR LOGIN").await;
+        assert_eq!(heard, said);
+        client.hear("235 2.7.0 <*>").await;
+    }
+}

@@ -5,7 +5,9 @@ use crate::gateway::{Gateway, Setup};
 use crate::mail::{PROTOCOLS, greeting, log_in_as, not_now, plain, service, welcome, wrong};
 use crate::talk::{Cut, Talk};
 use gatepost::proto::{Protocol, Service, TlsRule};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -147,7 +149,7 @@ async fn a_user_of_whom_no_login_name_can_be_made_has_a_wrong_password() {
 /// What a service answers to a user with a password; its requests are kept.
 async fn auth_http(
     answer: impl Fn(&str) -> String + Send + 'static,
-) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (tell, requests) = tokio::sync::mpsc::unbounded_channel();
@@ -163,6 +165,29 @@ async fn auth_http(
         }
     });
     (address, requests)
+}
+
+/// Its yes: the server, and more headers, each with its line end.
+fn placed(server: SocketAddr, more: &str) -> String {
+    let (ip, port) = (server.ip(), server.port());
+    format!("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\n{more}\r\n")
+}
+
+/// Its no, after which the client may try again at once.
+fn refused() -> String {
+    "HTTP/1.0 200 OK\r\nAuth-Status: No\r\nAuth-Wait: 0\r\n\r\n".to_owned()
+}
+
+/// What a gateway is started with whose users a service places.
+fn asking(at: SocketAddr, service: Service, main: SocketAddr) -> Setup {
+    Setup::one(service, TlsRule::Implicit, main).route(&format!("auth_http: \"http://{at}/\""))
+}
+
+/// A gateway that has heard its server.
+async fn learned(setup: Setup) -> Gateway {
+    let gateway = setup.start().await;
+    gateway.has_learned().await;
+    gateway
 }
 
 #[tokio::test]
@@ -182,11 +207,8 @@ async fn a_service_of_nginx_is_asked_as_nginx_asks() {
         format!("HTTP/1.0 500 whatever\r\n{verdict}\r\n\r\nbody")
     })
     .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
-        .route(&format!("auth_http: \"http://{service}/auth?x=1\", headers: {{ X-Auth-Key: hunter2 }}"))
-        .start()
-        .await;
-    gateway.has_learned().await;
+    let route = format!("auth_http: \"http://{service}/auth?x=1\", headers: {{ X-Auth-Key: hunter2 }}");
+    let gateway = learned(Setup::one(Service::Imap, TlsRule::Implicit, main.address).route(&route)).await;
     let mut client = greeted(&gateway, Protocol::Imap).await;
     client.line("a LOGIN \"joe smith\" wrong").await;
     client.hear("a NO [AUTHENTICATIONFAILED] Invalid login or password").await;
@@ -232,11 +254,7 @@ async fn a_service_that_says_nothing_of_use_is_no_verdict() {
         let main = Post::serve(protocol).await;
         for (answer, said) in cases {
             let (address, _requests) = auth_http(move |_| answer.to_owned()).await;
-            let gateway = Setup::one(service(protocol), TlsRule::Implicit, main.address)
-                .route(&format!("auth_http: \"http://{address}/\""))
-                .start()
-                .await;
-            gateway.has_learned().await;
+            let gateway = learned(asking(address, service(protocol), main.address)).await;
             let mut client = greeted(&gateway, protocol).await;
             log_in_as(&mut client, protocol, "joe", "secret").await;
             client.hear(not_now(protocol)).await;
@@ -276,11 +294,7 @@ async fn a_services_words_reach_the_client_and_without_time_for_another_try_the_
     ] {
         let main = Post::serve(protocol).await;
         let (address, _requests) = auth_http(move |_| format!("HTTP/1.0 200 OK\r\n{verdict}\r\n\r\n")).await;
-        let gateway = Setup::one(service(protocol), TlsRule::Implicit, main.address)
-            .route(&format!("auth_http: \"http://{address}/\""))
-            .start()
-            .await;
-        gateway.has_learned().await;
+        let gateway = learned(asking(address, service(protocol), main.address)).await;
         let mut client = greeted(&gateway, protocol).await;
         log_in_as(&mut client, protocol, "joe", "secret").await;
         client.hear(heard).await;
@@ -293,21 +307,13 @@ async fn a_services_words_reach_the_client_and_without_time_for_another_try_the_
 #[tokio::test]
 async fn a_service_may_ask_to_be_asked_again() {
     let main = Post::serve(Protocol::Imap).await;
-    let (ip, port) = (main.address.ip(), main.address.port());
-    let asked = std::sync::atomic::AtomicUsize::new(0);
-    let (address, _requests) = auth_http(move |_| {
-        let verdict = match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-            0 => "WAIT\r\nAuth-Wait: 0".to_owned(),
-            _ => format!("OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}"),
-        };
-        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    let (server, asked) = (main.address, AtomicUsize::new(0));
+    let (address, _requests) = auth_http(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => "HTTP/1.0 200 OK\r\nAuth-Status: WAIT\r\nAuth-Wait: 0\r\n\r\n".to_owned(),
+        _ => placed(server, ""),
     })
     .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
-        .route(&format!("auth_http: \"http://{address}/\""))
-        .start()
-        .await;
-    gateway.has_learned().await;
+    let gateway = learned(asking(address, Service::Imap, server)).await;
     let mut client = greeted(&gateway, Protocol::Imap).await;
     client.line("a LOGIN joe secret").await;
     client.hear("a OK <*>").await;
@@ -318,19 +324,12 @@ async fn a_service_may_ask_to_be_asked_again() {
 async fn a_services_ok_is_the_verdict_on_a_sender_where_it_checks_senders() {
     let smtp = Backend::listen(Cut::Whole).await;
     let to = smtp.address;
-    let (address, _requests) = auth_http(move |request| {
-        let verdict = match request.contains("Auth-Pass: secret\r\n") {
-            true => format!("OK\r\nAuth-Server: {}\r\nAuth-Port: {}", to.ip(), to.port()),
-            false => "No\r\nAuth-Wait: 0".to_owned(),
-        };
-        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    let (address, _requests) = auth_http(move |request| match request.contains("Auth-Pass: secret\r\n") {
+        true => placed(to, ""),
+        false => refused(),
     })
     .await;
-    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
-        .route(&format!("auth_http: \"http://{address}/\""))
-        .with("auth", "submission: auth_http")
-        .start()
-        .await;
+    let gateway = asking(address, Service::Submission, to).with("auth", "submission: auth_http").start().await;
     let mut asked = smtp.dialled().await;
     asked.line("220 old.example.net ESMTP").await;
     asked.hear("EHLO mail.example.net").await;
@@ -382,15 +381,9 @@ async fn a_blank_in_the_name_is_no_way_around_a_route() {
 async fn nobody_but_whom_the_service_saw_is_logged_in() {
     let backend = Backend::listen(Cut::Whole).await;
     let to = backend.address;
-    let (service, _requests) = auth_http(move |_| {
-        let (ip, port) = (to.ip(), to.port());
-        format!("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: joe*master\r\nAuth-Pass: topsecret\r\n\r\n")
-    })
-    .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, to)
-        .route(&format!("auth_http: \"http://{service}/\""))
-        .start()
-        .await;
+    let (service, _requests) =
+        auth_http(move |_| placed(to, "Auth-User: joe*master\r\nAuth-Pass: topsecret\r\n")).await;
+    let gateway = asking(service, Service::Imap, to).start().await;
     backend.teach(Protocol::Imap).await;
     gateway.has_learned().await;
     let mut client = greeted(&gateway, Protocol::Imap).await;
@@ -409,20 +402,10 @@ async fn nobody_but_whom_the_service_saw_is_logged_in() {
 #[tokio::test]
 async fn behind_a_service_a_customer_is_one_user_whatever_he_calls_himself() {
     let main = Post::serve(Protocol::Imap).await;
-    let (ip, port) = (main.address.ip(), main.address.port());
-    let (service, _requests) = auth_http(move |_| {
-        format!(
-            "HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: joe\r\n\r\n"
-        )
-    })
-    .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
-        .route(&format!("auth_http: \"http://{service}/\""))
-        .with("limits", "sessions_per_user: 1")
-        .with("backend", "max_sessions: 9")
-        .start()
-        .await;
-    gateway.has_learned().await;
+    let to = main.address;
+    let (service, _requests) = auth_http(move |_| placed(to, "Auth-User: joe\r\n")).await;
+    let setup = asking(service, Service::Imap, to).with("limits", "sessions_per_user: 1");
+    let gateway = learned(setup.with("backend", "max_sessions: 9")).await;
     let mut first = greeted(&gateway, Protocol::Imap).await;
     first.line("a LOGIN joe secret").await;
     first.hear("a OK <*>").await;
@@ -435,17 +418,10 @@ async fn behind_a_service_a_customer_is_one_user_whatever_he_calls_himself() {
 #[tokio::test]
 async fn a_server_that_only_a_service_names_has_its_bound_too() {
     let (main, shell) = (Post::serve(Protocol::Imap).await, Post::serve(Protocol::Imap).await);
-    let (ip, port) = (shell.address.ip(), shell.address.port());
-    let (service, _requests) = auth_http(move |_| {
-        format!("HTTP/1.0 200 OK\r\nAuth-Status: OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\n\r\n")
-    })
-    .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
-        .route(&format!("auth_http: \"http://{service}/\""))
-        .with("backend", "max_sessions: 1")
-        .start()
-        .await;
-    gateway.has_learned().await;
+    let to = shell.address;
+    let (service, _requests) = auth_http(move |_| placed(to, "")).await;
+    let setup = asking(service, Service::Imap, main.address).with("backend", "max_sessions: 1");
+    let gateway = learned(setup).await;
     let mut first = greeted(&gateway, Protocol::Imap).await;
     first.line("a LOGIN joe secret").await;
     first.hear("a OK <*>").await;
@@ -484,21 +460,14 @@ async fn a_strangers_mail_goes_where_strangers_mail_goes_whatever_login_came_bef
 #[tokio::test]
 async fn a_customer_behind_a_service_gets_in_while_strangers_guess_at_the_name_he_types() {
     let main = Post::serve(Protocol::Imap).await;
-    let (ip, port) = (main.address.ip(), main.address.port());
-    let (service, _requests) = auth_http(move |request| {
-        let verdict = match request.contains("Auth-Pass: secret\r\n") {
-            true => format!("OK\r\nAuth-Server: {ip}\r\nAuth-Port: {port}\r\nAuth-User: mbox7"),
-            false => "No\r\nAuth-Wait: 0".to_owned(),
-        };
-        format!("HTTP/1.0 200 OK\r\nAuth-Status: {verdict}\r\n\r\n")
+    let to = main.address;
+    let (service, _requests) = auth_http(move |request| match request.contains("Auth-Pass: secret\r\n") {
+        true => placed(to, "Auth-User: mbox7\r\n"),
+        false => refused(),
     })
     .await;
-    let gateway = Setup::one(Service::Imap, TlsRule::Implicit, main.address)
-        .route(&format!("auth_http: \"http://{service}/\""))
-        .with("limits", "auth_failures_per_user: 2/h, exempt: []")
-        .start()
-        .await;
-    gateway.has_learned().await;
+    let setup = asking(service, Service::Imap, to).with("limits", "auth_failures_per_user: 2/h, exempt: []");
+    let gateway = learned(setup).await;
     let from = async |source: &str| {
         let source = source.parse().expect("an address");
         let client = Talk::connect(gateway.address(), Some(source), Cut::Whole).await.expect("it listens");

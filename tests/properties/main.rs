@@ -41,5 +41,7 @@ properties! {
     a_list_means_what_its_lines_say_one_by_one: access_list, 300;
     a_proxy_header_is_read_as_a_plain_loop_reads_it: proxy_header, 300;
     a_hello_is_read_as_a_plain_loop_reads_it: tls_hello, 300;
+    a_backend_may_say_anything_on_the_way_to_tls_and_to_who_the_client_is: introduction, 300;
+    an_outlook_may_ask_anything: outlook, 300;
     a_configuration_is_taken_or_refused_with_a_place: config, 50;
 }

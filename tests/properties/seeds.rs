@@ -189,6 +189,32 @@ impl Seeds {
         {
             self.add("sasl", [[4, 5, 3, 2][index], 0, 0, 0], text.as_bytes());
         }
+        let replies: [(u8, &[u8]); 7] = [
+            (0, b"* OK [CAPABILITY IMAP4rev1 ID] x\r\n\xfe* ID NIL\r\ng1 OK x\r\n"),
+            (0, b"* OK x\r\n\xfeg1 OK go\r\n\xfe* CAPABILITY IMAP4rev1 ID\r\ng2 OK x\r\n\xfeg3 OK x\r\n"),
+            (1, b"+OK x [XCLIENT] <1.2@x>\r\n\xfe+OK\r\nSASL PLAIN\r\n.\r\n\xfe+OK x\r\n"),
+            (1, b"+OK x\r\n\xfe+OK go\r\n\xfe+OK\r\nXCLIENT\r\n.\r\n\xfe-ERR no\r\n"),
+            (2, b"220 x\r\n\xfe250-x\r\n250 XCLIENT NAME ADDR PORT LOGIN\r\n\xfe220 x\r\n\xfe250 x\r\n"),
+            (2, b"220 x\r\n\xfe250-x\r\n250-STARTTLS\r\n250 XCLIENT ADDR\r\n\xfe220 x\r\n\xfe250 XCLIENT ADDR\r\n\xfe220 x\r\n\xfe250 x\r\n"),
+            (2, b"220 x\r\n\xfe500 x\r\n\xfe250 x\r\n\xfe550 no\r\n"),
+        ];
+        for ((protocol, said), how) in replies.iter().flat_map(|reply| (0..16).map(move |how| (reply, how))) {
+            self.add("introduction", [*protocol, how, 0, 0], &[&b"jo+e=\xc3\xbc\xfe"[..], said].concat());
+        }
+        let own = "http://schemas.microsoft.com/exchange/autodiscover/outlook/requestschema/2006";
+        let questions: [&str; 6] = [
+            &format!(
+                "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><Autodiscover xmlns=\"{own}\"><Request><EMailAddress>joe@example.net</EMailAddress></Request></Autodiscover>"
+            ),
+            "<a><EMailAddress>&#106;oe@example.net</EMailAddress></a>",
+            "<a><EMailAddress>jo<!-- x -->e@example.net</EMailAddress></a>",
+            "<a><EMailAddress><![CDATA[joe@example.net]]></EMailAddress></a>",
+            "<!DOCTYPE a [<!ENTITY x \"joe@example.net\">]><a><EMailAddress>&x;</EMailAddress></a>",
+            "<x:a xmlns:x=\"y\"><x:EMailAddress>o'joe@ex\u{e4}mple.net</x:EMailAddress></x:a>",
+        ];
+        for (question, user) in questions.iter().flat_map(|question| [(question, 0), (question, 1)]) {
+            self.add("outlook", [user, 0, 0, 0], question.as_bytes());
+        }
         let messages: [&[u8]; 5] = [
             b"Subject: x\r\n\r\ntext\r\n.\r\nNOOP\r\n",
             b"..\r\n..a\r\n.\r\n",

@@ -22,6 +22,20 @@ const BEGINNINGS: &[(&str, &[u8])] = &[
     ("sasl", b"AGpvZQBzZWNyZXQ=\xfe"),
     ("sasl", b"am9l\xfec2VjcmV0\xfe"),
     ("config", b"hostname: mail.example.net\nbackends:\n  old: {imap: \"10.0.0.5:143\"}\nlisteners:\n"),
+    (
+        "introduction",
+        b"joe\xfe220 x\r\n\xfe250-x\r\n250 STARTTLS\r\n\xfe220 go\r\n\xfe250-x\r\n250 XCLIENT NAME ADDR LOGIN\r\n\xfe",
+    ),
+    ("introduction", b"jo+e=\xfe220 x\r\n\xfe250-x\r\n250 XCLIENT ADDR PORT LOGIN\r\n\xfe220 x\r\n\xfe250 x\r\n"),
+    (
+        "introduction",
+        b"\xfe* OK [CAPABILITY ID STARTTLS] x\r\n\xfeg1 OK go\r\n\xfe* CAPABILITY ID IDLE\r\ng2 OK x\r\n\xfe",
+    ),
+    ("introduction", b"\xfe* OK [CAPABILITY IMAP4rev1 ID] x\r\n\xfe* ID NIL\r\ng1 OK x\r\n\xfe"),
+    ("introduction", b"\xfe+OK <1.2@x> [XCLIENT]\r\n\xfe+OK go\r\n\xfe+OK\r\nSASL PLAIN\r\nXCLIENT\r\n.\r\n\xfe"),
+    ("introduction", b"\xfe+OK [XCLIENT]\r\n\xfe-ERR what\r\n\xfe+OK x\r\n"),
+    ("outlook", b"<?xml version=\"1.0\"?><Autodiscover><Request><EMailAddress>joe@example.net</EMailAddress>"),
+    ("outlook", b"<a xmlns:b=\"c\"><b:EMailAddress>"),
     ("transaction", b"MAIL FROM:<a@example.org>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n"),
 ];
 

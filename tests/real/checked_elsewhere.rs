@@ -1,6 +1,6 @@
 //! A Postfix that knows no AUTH and trusts its network: customers may send all the same, and nobody else.
 
-use crate::clients::python;
+use crate::clients::{Ended, curl, python, run};
 use crate::gatepost::{Backend, Gatepost};
 use crate::servers::{dovecot, postfix};
 
@@ -51,4 +51,32 @@ fn who_has_just_fetched_mail_sends_without_a_login() {
         ),
     );
     assert!(dovecot.arrived(user).ends_with(b"Subject: after POP\r\n\r\nthere\r\n"));
+}
+
+/// Without its word Postfix would see a client of an address that it does not trust, and relay nothing.
+#[test]
+fn a_postfix_that_hears_no_auth_knows_its_users_all_the_same() {
+    let dovecot = dovecot::shared();
+    let (joe, ann) = (dovecot.user("told-joe"), dovecot.user("told-ann"));
+    let senders = [("told-joe@example.net", joe), ("told-ann@example.net", ann)];
+    let postfix = postfix::told_of_logins(&senders);
+    let backend = Backend { imap: Some(dovecot.imap()), pop3: None, smtp: Some(postfix.smtp()) };
+    let gateway = Gatepost::start_towards_with(backend, "client_address: xclient", "auth: { submission: imap }\n");
+    let send_as = |sender: &str| -> Ended {
+        let mut curl = curl(&gateway);
+        curl.args(["--user", "told-joe:secret", "smtps://mail.example.net/", "--upload-file", "-"]);
+        curl.args(["--mail-from", sender, "--mail-rcpt", "somebody@elsewhere.example"]);
+        run(curl, b"Subject: told\r\n\r\nthere\r\n")
+    };
+    let own = send_as("told-joe@example.net");
+    assert!(own.ok, "{}\n{}\n{}", own.said, gateway.log(), postfix.log());
+    let log = postfix.log();
+    assert!(log.contains("sasl_method=XCLIENT, sasl_username=told-joe"), "{log}");
+    let anothers = send_as("told-ann@example.net");
+    assert!(
+        !anothers.ok && postfix.log().contains("not owned by user told-joe"),
+        "{}\n{}",
+        anothers.said,
+        postfix.log()
+    );
 }

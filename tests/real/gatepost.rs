@@ -53,7 +53,12 @@ impl Gatepost {
 
     /// Starts one with more keys of its backend's, separated by semicolons.
     pub fn start_towards(backend: Backend, of_backend: &str) -> Self {
-        Self::begin(backend, of_backend, "", "", &["ecdsa"])
+        Self::start_towards_with(backend, of_backend, "")
+    }
+
+    /// The same with `more` at the end of its configuration.
+    pub fn start_towards_with(backend: Backend, of_backend: &str, more: &str) -> Self {
+        Self::begin(backend, of_backend, "", more, &["ecdsa"])
     }
 
     /// Starts one that takes a PROXY header from `load_balancer` on every listener.

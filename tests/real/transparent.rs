@@ -1,5 +1,5 @@
-//! `client_address: transparent` between three hosts: a client, the gateway on the way to an old server, and that server. Each is
-//! a network namespace that ends with the program in it.
+//! `client_address: transparent` and `source` between three hosts: a client, the gateway on the way to an old server, and that
+//! server, each with IPv4 and IPv6. Each is a network namespace that ends with the program in it.
 
 use crate::clients::{client, output_of};
 use crate::kept::{Kept, directory, until, write};
@@ -53,59 +53,111 @@ def serve(c):
         c.sendall((b'* BYE\\r\\n' if bye else b'') + tag + b' OK done\\r\\n')
         if bye: break
     c.close()
-with socket.create_server(('10.99.2.2', 143)) as s:
+with socket.create_server(('::', 143), family=socket.AF_INET6, dualstack_ipv6=True) as s:
     print('listening', flush=True)
     while True:
         c, a = s.accept()
-        print('dialled by', a[0], flush=True)
+        print('dialled by', a[0].removeprefix('::ffff:'), flush=True)
         threading.Thread(target=serve, args=(c,)).start()
 ";
 
+/// The three of them, the server listening, and the program before it.
+struct Site {
+    customer: Host,
+    server: Kept,
+    gatepost: Kept,
+    /// They end after what runs on them.
+    _hosts: [Host; 2],
+}
+
+impl Site {
+    /// `recipe`: what is set up on the gateway besides its addresses, a command a line. `four` and `six`: the backends for clients of
+    /// IPv4 and IPv6.
+    fn start(name: &str, recipe: &str, four: &str, six: &str) -> Self {
+        let directory = directory(name);
+        let (customer, gateway, old) = (Host::new(&directory), Host::new(&directory), Host::new(&directory));
+        for (host, name, net) in [(&customer, "customers", 1), (&old, "servers", 2)] {
+            gateway.ip(&format!("link add {name} type veth peer name out netns {}", host.pid()));
+            for (at, link, last) in [(&gateway, name, 1), (host, "out", 2)] {
+                at.ip(&format!("address add 10.99.{net}.{last}/24 dev {link}"));
+                // At once: nobody else can have it.
+                at.ip(&format!("address add fd99:{net}::{last}/64 dev {link} nodad"));
+            }
+            gateway.ip(&format!("link set {name} up"));
+            host.ip("link set out up");
+            host.ip(&format!("route add default via 10.99.{net}.1"));
+            host.ip(&format!("-6 route add default via fd99:{net}::1"));
+        }
+        for command in recipe.lines() {
+            gateway.ip(command);
+        }
+        let server = old.within(&["python3", "-c", OLD_SERVER]);
+        let server = Kept::start("nsenter", &server, &directory.join("server.log"), None);
+        until("the server to listen", || server.said().contains("listening").then_some(()));
+        let configuration = directory.join("gatepost.yaml");
+        write(
+            &configuration,
+            format!(
+                "hostname: mail.example.net\n\
+                 state_dir: {at}/state\n\
+                 log: {{ format: json }}\n\
+                 admin: {{ address: null, socket: null }}\n\
+                 runtime: {{ user: nobody }}\n\
+                 listeners:\n\
+                 \x20 four: {{ address: 10.99.1.1:143, protocol: imap, tls: off, allow: [10.99.1.0/24], backend: four }}\n\
+                 \x20 six: {{ address: \"[fd99:1::1]:143\", protocol: imap, tls: off, allow: [\"fd99:1::/64\"], backend: six }}\n\
+                 backends:\n\
+                 \x20 four: {{ {four} }}\n\
+                 \x20 six: {{ {six} }}\n",
+                at = directory.display()
+            ),
+        );
+        let configuration = configuration.to_str().expect("ASCII");
+        let program = gateway.within(&[env!("CARGO_BIN_EXE_gatepost"), "run", "-c", configuration]);
+        let gatepost = Kept::start("nsenter", &program, &directory.join("log"), Some(&directory));
+        let site = Self { customer, server, gatepost, _hosts: [gateway, old] };
+        let servers = [four, six].concat().matches(":143").count();
+        let up = || site.gatepost.said().matches("\"backend.up\"").count();
+        until("the health checks", || (up() == servers).then_some(()));
+        site
+    }
+
+    /// Logs in at both addresses; gives who dialled the server in all, sorted.
+    fn logged_in(&self) -> Vec<String> {
+        for at in ["10.99.1.1", "[fd99:1::1]"] {
+            let curl =
+                ["curl", "--silent", "--show-error", "--globoff", "--user", "joe:secret", &format!("imap://{at}/")];
+            output_of(self.customer.command(&curl), b"");
+        }
+        let said = self.server.said();
+        let mut seen: Vec<_> =
+            said.lines().filter_map(|line| line.strip_prefix("dialled by ")).map(str::to_owned).collect();
+        seen.sort();
+        seen
+    }
+}
+
 #[test]
 fn an_old_server_sees_the_client_though_we_have_become_nobody() {
-    let directory = directory("transparent");
-    let (customer, gateway, old) = (Host::new(&directory), Host::new(&directory), Host::new(&directory));
-    for (host, name, address, theirs) in
-        [(&customer, "customers", "10.99.1", "10.99.1.2"), (&old, "servers", "10.99.2", "10.99.2.2")]
-    {
-        gateway.ip(&format!("link add {name} type veth peer name out netns {}", host.pid()));
-        gateway.ip(&format!("address add {address}.1/24 dev {name}"));
-        gateway.ip(&format!("link set {name} up"));
-        host.ip(&format!("address add {theirs}/24 dev out"));
-        host.ip("link set out up");
-        host.ip(&format!("route add default via {address}.1"));
-    }
     // The recipe of the documentation: what the server answers to a client comes to us.
-    gateway.ip("rule add iif servers ipproto tcp sport 143 lookup 100");
-    gateway.ip("route add local default dev lo table 100");
-
-    let server = old.within(&["python3", "-c", OLD_SERVER]);
-    let server = Kept::start("nsenter", &server, &directory.join("server.log"), None);
-    until("the server to listen", || server.said().contains("listening").then_some(()));
-    let configuration = directory.join("gatepost.yaml");
-    write(
-        &configuration,
-        format!(
-            "hostname: mail.example.net\n\
-             state_dir: {at}/state\n\
-             log: {{ format: json }}\n\
-             admin: {{ address: null, socket: null }}\n\
-             runtime: {{ user: nobody }}\n\
-             listeners:\n  imap: {{ address: 10.99.1.1:143, protocol: imap, tls: off, allow: [10.99.1.0/24] }}\n\
-             backends:\n  main: {{ imap: 10.99.2.2:143, client_address: transparent }}\n",
-            at = directory.display()
-        ),
-    );
-    let configuration = configuration.to_str().expect("ASCII");
-    let program = gateway.within(&[env!("CARGO_BIN_EXE_gatepost"), "run", "-c", configuration]);
-    let gatepost = Kept::start("nsenter", &program, &directory.join("log"), Some(&directory));
-    until("the health check", || gatepost.said().contains("\"backend.up\"").then_some(()));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gatepost.pid())).expect("it runs");
+    let recipe: Vec<String> = include_str!("../../deploy/docs/servers-behind.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("ip "))
+        .map(|command| command.replace("eth1", "servers"))
+        .collect();
+    assert_eq!(recipe.len(), 8, "the recipe of the documentation: {recipe:#?}");
+    let both = "imap: [10.99.2.2:143, \"[fd99:2::2]:143\"], client_address: transparent";
+    let site = Site::start("transparent", &recipe.join("\n"), both, both);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", site.gatepost.pid())).expect("it runs");
     assert!(status.contains("CapEff:\t0000000000002000"), "CAP_NET_RAW and nothing else:\n{status}");
+    let expected = ["10.99.1.2", "10.99.2.1", "10.99.2.1", "fd99:1::2", "fd99:2::1", "fd99:2::1"];
+    assert_eq!(site.logged_in(), expected, "health checks come from us, sessions from the client");
+}
 
-    let curl = customer.command(&["curl", "--silent", "--show-error", "--user", "joe:secret", "imap://10.99.1.1/"]);
-    output_of(curl, b"");
-    let seen: Vec<String> =
-        server.said().lines().filter_map(|line| line.strip_prefix("dialled by ")).map(str::to_owned).collect();
-    assert_eq!(seen, ["10.99.2.1", "10.99.1.2"], "the health check comes from us, the session from the client");
+#[test]
+fn an_old_server_is_dialled_from_the_address_of_ours_that_is_said_and_of_its_family() {
+    let ours = "address add 10.99.2.7/24 dev servers\naddress add fd99:2::7/64 dev servers nodad";
+    let backend = |server: &str| format!("imap: {server}, source: [10.99.2.7, \"fd99:2::7\"]");
+    let site = Site::start("source", ours, &backend("10.99.2.2:143"), &backend("\"[fd99:2::2]:143\""));
+    assert_eq!(site.logged_in(), ["10.99.2.7", "10.99.2.7", "fd99:2::7", "fd99:2::7"]);
 }

@@ -14,6 +14,7 @@ use crate::policy::LogFormat;
 use crate::server::Workers;
 use anyhow::Context;
 use server::MailServer;
+use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,10 +92,16 @@ fn show(base: u16) -> anyhow::Result<()> {
 
 /// Where the demo keeps its CA, so that a mail program that trusts it once trusts it the next time too.
 fn folder() -> anyhow::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    let folder = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set: the demo keeps its CA there")?;
+    let folder = state_home(|name| std::env::var_os(name));
+    let folder = folder.context("neither XDG_STATE_HOME nor HOME is set: the demo keeps its CA there")?;
     Ok(folder.join("gatepost-demo"))
+}
+
+/// Where programs keep what is to last, by the XDG Base Directory Specification: a folder that is empty or relative counts as
+/// none.
+fn state_home(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
 }
 
 fn export_root(state: &Path, to: &Path) -> anyhow::Result<()> {
@@ -127,4 +134,18 @@ fn configuration(folder: &Path, ports: Ports, old: &MailServer) -> String {
         "hostname: localhost\nstate_dir: {quoted}\nlisteners:\n{listeners}backends:\n  old-server: {{ imap: \"{}\", pop3: \"{}\", smtp: \"{}\" }}\nadmin: {{ address: null, socket: {socket} }}\nlimits: {{ sessions: 200 }}\nruntime: {{ drain_timeout: 1s }}\n",
         old.imap, old.pop3, old.smtp
     )
+}
+
+#[test]
+fn a_folder_for_what_lasts_that_is_empty_or_relative_is_none() {
+    for (state, home, folder) in [
+        ("/s", "/h", Some("/s")),
+        ("", "/h", Some("/h/.local/state")),
+        ("s", "/h", Some("/h/.local/state")),
+        ("", "", None),
+    ] {
+        let found = state_home(|name| Some(if name == "HOME" { home } else { state }.into()));
+        assert_eq!(found, folder.map(PathBuf::from), "{state:?} {home:?}");
+    }
+    assert_eq!(state_home(|_| None), None);
 }

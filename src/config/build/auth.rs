@@ -56,14 +56,21 @@ pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report:
         || listeners.iter().filter_map(|built| built.listener.as_ref()).filter(|it| it.service == Service::Submission);
     let by_client = |listener: &&Arc<Listener>| {
         let how = listener.backend.client_address;
+        // By XCLIENT it hears who has logged in, too; but who has fetched mail, and sends without a login, has no name.
+        let names_him = how == ClientAddress::Xclient && auth.pop_before_smtp.is_none();
         how.reaches(Protocol::Smtp)
+            && !names_him
             && !matches!(how, ClientAddress::Off | ClientAddress::Received | ClientAddress::ImapId)
     };
     let goes_without_auth = auth.submission != Checker::Backend || auth.pop_before_smtp.is_some();
     if let Some(listener) = senders().find(by_client).filter(|_| goes_without_auth) {
         let name = &listener.backend.name;
+        let cure = match auth.pop_before_smtp {
+            Some(_) => "received, or off",
+            None => "received, off, or xclient, which tells it who has logged in",
+        };
         let message = format!(
-            "the SMTP server of `{name}` hears no AUTH and sees the customer's address (client_address): it takes his mail only if it trusts that; write client_address: received, or off"
+            "the SMTP server of `{name}` hears no AUTH and sees the customer's address (client_address): it takes his mail only if it trusts that; write client_address: {cure}"
         );
         report.warning(&spot, message);
     }

@@ -188,7 +188,7 @@ impl SmtpBack {
 
     /// Says who the client is, where the server is to hear it (Postfix' `XCLIENT_README`); `false` where nothing was said.
     /// Only attributes go that it lists. The name is said to be unknown, for nobody has looked it up: without a word the
-    /// server would take ours for the client's.
+    /// server would take ours for the client's. A login that does not fit is not left out: its owner would pass for a stranger.
     fn introduce(&mut self, out: &mut BytesMut) -> Result<bool, BackFault> {
         let attributes = self.capabilities.argument("XCLIENT").unwrap_or_default();
         let lists = |name: &str| attributes.split(' ').any(|listed| listed.eq_ignore_ascii_case(name));
@@ -211,13 +211,17 @@ impl SmtpBack {
             ("PORT", Some(address.port().to_string())),
             ("LOGIN", login),
         ];
-        out.put_slice(b"XCLIENT");
+        let mut line = String::from("XCLIENT");
         for (name, value) in said {
             if let Some(value) = value.filter(|_| lists(name)) {
-                out.put_slice(format!(" {name}={value}").as_bytes());
+                line.push_str(&format!(" {name}={value}"));
             }
         }
-        out.put_slice(b"\r\n");
+        line.push_str("\r\n");
+        if line.len() > MAX_OLD_COMMAND {
+            return Err(BackFault::TooLong(MAX_OLD_COMMAND));
+        }
+        out.put_slice(line.as_bytes());
         Ok(true)
     }
 

@@ -249,7 +249,8 @@ impl<'a> Run<'a> {
     }
 }
 
-fn assert_bounded(capabilities: &Capabilities) {
+/// Panics unless what is kept of a list is bounded and printable.
+pub(crate) fn assert_bounded(capabilities: &Capabilities) {
     assert!(capabilities.lines.len() <= 128, "{} lines are kept", capabilities.lines.len());
     for line in &capabilities.lines {
         assert_harmless(line, 512);
@@ -260,7 +261,7 @@ fn assert_bounded(capabilities: &Capabilities) {
 
 /// A fault by its kind. Which of two bounds a line without sense hits first, and how much of it is quoted, depends on
 /// how much had come.
-fn shown(fault: &BackFault) -> String {
+pub(crate) fn shown(fault: &BackFault) -> String {
     match fault {
         BackFault::Garbage(_, text) => {
             assert_harmless(text, 1024);

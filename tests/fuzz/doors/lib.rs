@@ -10,6 +10,8 @@ pub mod config;
 pub mod data;
 pub mod front;
 mod input;
+pub mod introduction;
+pub mod outlook;
 pub mod proxy_header;
 pub mod replies;
 pub mod sasl;
@@ -21,12 +23,14 @@ mod wire;
 pub type Door = fn(&[u8]);
 
 /// Every door, by the name of its fuzz target.
-pub const DOORS: [(&str, Door); 14] = [
+pub const DOORS: [(&str, Door); 16] = [
     ("access_list", access_list::door),
     ("config", config::door),
     ("data", data::door),
     ("imap_back", back::imap),
     ("imap_front", front::imap),
+    ("introduction", introduction::door),
+    ("outlook", outlook::door),
     ("pop3_back", back::pop3),
     ("pop3_front", front::pop3),
     ("proxy_header", proxy_header::door),

@@ -32,6 +32,21 @@ pub fn trusting() -> &'static Postfix {
     })
 }
 
+/// One without AUTH that relays for whoever was let in by the word of its network, each with the sender that is his.
+pub fn told_of_logins(senders: &[(&str, &str)]) -> Postfix {
+    let senders: Vec<String> = senders.iter().map(|(sender, login)| format!("{sender}={login}")).collect();
+    Postfix::start(&format!(
+        "mynetworks =\n\
+         smtpd_sasl_auth_enable = yes\n\
+         smtpd_sasl_exceptions_networks = 0.0.0.0/0\n\
+         smtpd_authorized_xclient_hosts = 127.0.0.0/8\n\
+         smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination\n\
+         smtpd_sender_restrictions = reject_sender_login_mismatch\n\
+         smtpd_sender_login_maps = inline:{{ {} }}\n",
+        senders.join(", ")
+    ))
+}
+
 /// One more instance with AUTH, for tests that stop it.
 pub fn with_auth() -> Postfix {
     with_auth_by(dovecot::shared(), "")

@@ -162,6 +162,13 @@ fn a_server_is_told_of_the_client_in_the_attributes_that_it_lists() {
     for introduction in [client("192.0.2.7:1", None), Introduction::Possible] {
         assert_eq!(play(introduction, &["220 old\r\n", "250 old\r\n"])[1..], [not_listed]);
     }
+    let longest = client("[2001:db8::7]:4711", Some(&[b'x'; 255]));
+    assert!(play(longest, &["220 old\r\n", all])[1].ends_with(&"x".repeat(255)));
+    assert_eq!(
+        play(client("192.0.2.7:1", Some(&[0xfc; 255])), &["220 old\r\n", all])[1..],
+        ["= fault the name or the password does not fit into the 512 octets of a command"],
+        "a user is not made a stranger"
+    );
     assert_eq!(play(Introduction::Possible, &["220 old\r\n", all]).len(), 2, "a health check introduces nobody");
     assert_eq!(
         play(client("192.0.2.7:1", None), &["220 old\r\n", all, "550 5.7.0 insufficient authorization\r\n"])[2..],
