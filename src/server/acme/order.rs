@@ -2,6 +2,7 @@
 
 use super::client::Http;
 use crate::policy::{self, AcmeChallenge};
+use crate::proto::line::printable;
 use crate::tls::{AcmeError, Folder, Proofs, Request};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 /// How long the CA may look at proofs, or sign.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The longest words of a CA that are passed on.
+/// The longest words of a CA that are passed on, in octets.
 const LONGEST_WORDS: usize = 1000;
 
 /// Why there is no certificate.
@@ -186,10 +187,10 @@ fn is_unknown_account(error: &Error) -> bool {
     kind == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
-/// Words from the network for the log: of a bounded length, in one line.
+/// Words from the network for the log: of a bounded length, in one line that cannot turn round what stands beside it.
 fn words(text: &str) -> String {
     let text = text.strip_prefix("API error: ").unwrap_or(text);
-    text.chars().take(LONGEST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text.as_bytes(), LONGEST_WORDS)
 }
 
 #[cfg(test)]
@@ -198,7 +199,8 @@ mod tests {
 
     #[test]
     fn the_cas_words_come_in_one_line_and_not_without_end() {
-        assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), "no  no [31m (x)");
-        assert_eq!(words(&"é".repeat(5000)).chars().count(), LONGEST_WORDS);
+        assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), r"no\u{d}\u{a}no\u{1b}[31m (x)");
+        assert_eq!(words("mail\u{202e}ten.elpmaxe"), r"mail\u{202e}ten.elpmaxe", "a mark of direction is shown, not obeyed");
+        assert_eq!(words(&"é".repeat(5000)).len(), LONGEST_WORDS);
     }
 }
