@@ -1,5 +1,6 @@
 //! HTTP towards the CA's directory: one TLS connection a request, verified, bounded in time and size.
 
+use crate::backend::{Unconnected, connect};
 use crate::tls;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,12 +13,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long one request may take, from the look-up of the name to the last byte.
 const WHOLE: Duration = Duration::from_secs(60);
+
+/// How much of that the CA's addresses may take together until one of them takes the connection. Each has its share: where
+/// IPv6 leads nowhere, IPv4 has its time.
+const REACHED: Duration = Duration::from_secs(20);
 
 /// The largest answer that is read; a chain of four certificates has ten kilobytes.
 const LARGEST: usize = 1024 * 1024;
@@ -58,7 +64,7 @@ impl Http {
         let host = host.ok_or_else(|| format!("`{uri}` is no https:// URL"))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = tls::server_name(bare).map_err(|error| error.to_string())?;
-        let tcp = TcpStream::connect((bare, uri.port_u16().unwrap_or(443))).await.map_err(|error| error.to_string())?;
+        let tcp = reach(bare, uri.port_u16().unwrap_or(443)).await?;
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await;
         let stream = stream.map_err(|error| tls::words(&error, bare))?;
         let (mut sender, connection) =
@@ -88,6 +94,16 @@ impl HttpClient for Http {
             asked.map(BytesResponse::from).map_err(|why| Error::Other(Box::new(NoAnswer { server, why })))
         })
     }
+}
+
+/// A connection to one of a host's addresses.
+async fn reach(host: &str, port: u16) -> Result<TcpStream, String> {
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(|error| error.to_string())?.collect();
+    connect(&addresses, Instant::now() + REACHED, TcpStream::connect).await.map_err(|why| match why {
+        Unconnected::NoAddress => "the name has no address".to_owned(),
+        Unconnected::Timeout => format!("none of its addresses took a connection within {} s", REACHED.as_secs()),
+        Unconnected::Refused(address, error) => format!("{}: {error}", address.ip()),
+    })
 }
 
 /// The request as a server is asked, not a proxy (RFC 9112, section 3.2.1).
