@@ -4,7 +4,7 @@
 //! ```text
 //! state_dir/acme/acme-v02.api.letsencrypt.org-1a2b3c4d/     one folder a directory: staging and production do not mix
 //!     account.json     the account's key                    ecdsa.pem, rsa.pem     key and chain, replaced in one rename
-//!     tries.json       when it went wrong of late, so that a restart is no way round the CA's limits
+//!     ecdsa-tries.json, rsa-tries.json     when it went wrong of late, so that a restart is no way round the CA's limits
 //! ```
 
 mod due;
@@ -61,11 +61,12 @@ impl Folder {
 
     /// The file with the certificate and its key. Both are one file: no reader catches one without the other.
     pub fn files(&self, kind: KeyKind) -> CertificateFiles {
-        let file = self.0.join(match kind {
-            KeyKind::Rsa => "rsa.pem",
-            KeyKind::Ecdsa | KeyKind::Ed25519 => "ecdsa.pem",
-        });
+        let file = self.0.join(format!("{}.pem", short_name(kind)));
         CertificateFiles { chain: file.clone(), key: file }
+    }
+
+    fn tries_file(&self, kind: KeyKind) -> PathBuf {
+        self.0.join(format!("{}-tries.json", short_name(kind)))
     }
 
     /// The certificate that is there, if it is for exactly these names (in lower case); an expired one too.
@@ -133,17 +134,17 @@ impl Folder {
         self.write(&self.0.join("account.json"), account)
     }
 
-    /// What is known of tries that failed; nothing, where that cannot be read.
-    pub fn tries(&self) -> Tries {
-        disk::read(&self.0.join("tries.json")).ok().flatten().map(|text| Tries::read(&text)).unwrap_or_default()
+    /// What is known of tries that failed for this kind of certificate; nothing, where that cannot be read.
+    pub fn tries(&self, kind: KeyKind) -> Tries {
+        disk::read(&self.tries_file(kind)).ok().flatten().map(|text| Tries::read(&text)).unwrap_or_default()
     }
 
-    /// Keeps what is known of tries that failed.
+    /// Keeps what is known of tries that failed for this kind of certificate.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep_tries(&self, tries: &Tries) -> Result<(), AcmeError> {
-        self.write(&self.0.join("tries.json"), &Zeroizing::new(tries.written()))
+    pub fn keep_tries(&self, kind: KeyKind, tries: &Tries) -> Result<(), AcmeError> {
+        self.write(&self.tries_file(kind), &Zeroizing::new(tries.written()))
     }
 
     fn write(&self, path: &Path, text: &Zeroizing<String>) -> Result<(), AcmeError> {
@@ -184,6 +185,13 @@ impl Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+fn short_name(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Rsa => "rsa",
+        KeyKind::Ecdsa | KeyKind::Ed25519 => "ecdsa",
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
         }
     };
     // What is waited for belongs to one CA's folder; another directory begins anew.
-    let mut kept: Option<(Folder, tls::Tries)> = None;
+    let mut kept: Option<(Folder, Vec<Lane>)> = None;
     loop {
         let policy = server.policy.load_full();
         let Some(acme) = policy.tls.acme.clone() else {
@@ -92,21 +92,42 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
             continue;
         };
         let folder = Folder::of(&policy.state_dir, &acme.directory);
-        let mut tries = match kept.take() {
-            Some((of, tries)) if of == folder => tries,
-            _ => on_disk(&folder, Folder::tries).await.unwrap_or_default(),
+        let mut lanes = match kept.take() {
+            Some((of, lanes)) if of == folder => lanes,
+            _ => Vec::new(),
         };
+        let wanted = kinds(acme.key);
+        for &kind in wanted {
+            if !lanes.iter().any(|lane| lane.kind == kind) {
+                lanes.push(Lane::begin(kind, &folder).await);
+            }
+        }
         let round = Round { server: &server, http: &http, proofs: &proofs, acme: &acme, folder: &folder };
-        let wait = round.run(&mut tries).await;
-        kept = Some((folder, tries));
+        let mut wait = LOOK;
+        for lane in lanes.iter_mut().filter(|lane| wanted.contains(&lane.kind)) {
+            wait = wait.min(round.run(lane).await);
+        }
+        kept = Some((folder, lanes));
         tokio::select! {
-            () = tokio::time::sleep(wait.min(LOOK)) => {}
+            () = tokio::time::sleep(wait) => {}
             () = server.reloaded.notified() => {}
         }
     }
 }
 
-/// One look at everything that is wanted.
+/// What is known of one kind of certificate. What befalls one kind does not hold up the other.
+struct Lane {
+    kind: KeyKind,
+    tries: tls::Tries,
+}
+
+impl Lane {
+    async fn begin(kind: KeyKind, folder: &Folder) -> Self {
+        Self { kind, tries: on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default() }
+    }
+}
+
+/// One look at what is wanted.
 struct Round<'a> {
     server: &'a Arc<Server>,
     http: &'a Http,
@@ -116,60 +137,58 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Gets what is due, as far as the CA may be asked now, and says how long there is nothing to do.
-    async fn run(&self, tries: &mut tls::Tries) -> Duration {
-        let mut wait = LOOK;
-        for &kind in kinds(self.acme.key) {
-            let there = self.there(kind).await;
-            let due = there.as_deref().map_or(SystemTime::UNIX_EPOCH, tls::renewal);
-            let now = SystemTime::now();
-            if let Ok(left) = due.duration_since(now)
-                && !left.is_zero()
-            {
-                wait = wait.min(left.max(Duration::from_secs(1)));
-                continue;
+    /// Gets the certificate if it is due and the CA may be asked now, and says how long there is nothing to do.
+    async fn run(&self, lane: &mut Lane) -> Duration {
+        let kind = lane.kind;
+        let there = self.there(kind).await;
+        let due = there.as_deref().map_or(SystemTime::UNIX_EPOCH, tls::renewal);
+        let now = SystemTime::now();
+        if let Ok(left) = due.duration_since(now)
+            && !left.is_zero()
+        {
+            return left.max(Duration::from_secs(1));
+        }
+        let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
+        let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
+        let held_up = self.held_up(lane);
+        if !held_up.is_zero() {
+            let (kind, again) = (shown(kind), in_words(held_up));
+            tracing::info!(
+                "acme: the {kind} certificate for {names} {words}; it failed of late: asked again in {again}"
+            );
+            return held_up;
+        }
+        tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
+        self.http.forget();
+        let outcome = tokio::time::timeout(WHOLE, self.attempt(kind)).await;
+        self.proofs.clear();
+        let outcome = outcome.unwrap_or(Err(Failure::TooLong)).and_then(|issued| {
+            // Asked again at once, and again, it would be the CA that suffers.
+            if tls::renewal(&issued) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
+        });
+        match outcome {
+            Ok(()) => {
+                lane.tries.succeed();
+                // When that one is due is asked at once.
+                Duration::ZERO
             }
-            let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
-            let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
-            let held_up = tries.wait(now);
-            if !held_up.is_zero() {
-                let again = in_words(held_up);
-                let kind = shown(kind);
-                tracing::info!(
-                    "acme: the {kind} certificate for {names} {words}; it failed of late: asked again in {again}"
-                );
-                wait = wait.min(held_up);
-                continue;
-            }
-            tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
-            self.http.forget();
-            let outcome = tokio::time::timeout(WHOLE, self.attempt(kind)).await;
-            self.proofs.clear();
-            let outcome = outcome.unwrap_or(Err(Failure::TooLong)).and_then(|issued| {
-                // Asked again at once, and again, it would be the CA that suffers.
-                if tls::renewal(&issued) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
-            });
-            match outcome {
-                Ok(()) => {
-                    tries.succeed();
-                    // When that one is due is asked at once.
-                    wait = Duration::ZERO;
-                }
-                Err(failure) => {
-                    self.fail(tries).await;
-                    let held_up = tries.wait(SystemTime::now());
-                    wait = wait.min(held_up);
-                    self.say(kind, &failure, there.as_deref(), held_up);
-                }
+            Err(failure) => {
+                self.fail(lane).await;
+                let held_up = self.held_up(lane);
+                self.say(kind, &failure, there.as_deref(), held_up);
+                held_up
             }
         }
-        wait
     }
 
-    async fn fail(&self, tries: &mut tls::Tries) {
-        tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
-        let known = tries.clone();
-        if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(&known)).await {
+    fn held_up(&self, lane: &Lane) -> Duration {
+        lane.tries.wait(SystemTime::now(), kinds(self.acme.key).len())
+    }
+
+    async fn fail(&self, lane: &mut Lane) {
+        lane.tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
+        let (kind, known) = (lane.kind, lane.tries.clone());
+        if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(kind, &known)).await {
             tracing::error!("acme: {error}");
         }
     }
