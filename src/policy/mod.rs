@@ -15,7 +15,7 @@ pub mod route;
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
-pub use acme::{Acme, AcmeChallenge, AcmeKey};
+pub use acme::{Acme, AcmeChallenge, AcmeKey, DnsHook};
 use passwords::PasswordFile;
 use portal::{PageKind, PageListener, Portal};
 use rate::Rate;

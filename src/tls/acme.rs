@@ -5,13 +5,16 @@
 //! state_dir/acme/acme-v02.api.letsencrypt.org-1a2b3c4d/     one folder a directory: staging and production do not mix
 //!     account.json     the account's key                    ecdsa.pem, rsa.pem     key and chain, replaced in one rename
 //!     ecdsa-tries.json, rsa-tries.json     when it went wrong of late, so that a restart is no way round the CA's limits
+//!     records.json     TXT records that are set (dns-01)
 //! ```
 
 mod due;
 mod proof;
+mod record;
 
 pub use due::{Tries, renewal};
 pub use proof::Proofs;
+pub use record::{InvalidRecord, LeftRecord, TxtRecord};
 
 use super::disk::{self, DiskError};
 use super::files::{self, CertificateFiles};
@@ -145,6 +148,21 @@ impl Folder {
     /// The file cannot be written.
     pub fn keep_tries(&self, kind: KeyKind, tries: &Tries) -> Result<(), AcmeError> {
         self.write(&self.tries_file(kind), &Zeroizing::new(tries.written()))
+    }
+
+    /// The TXT records that were set and not removed yet; none, where that cannot be read.
+    pub fn records(&self) -> Vec<LeftRecord> {
+        let text = disk::read(&self.0.join("records.json")).ok().flatten();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps which TXT records are set, so that a process that dies leaves none behind for ever.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_records(&self, records: &[LeftRecord]) -> Result<(), AcmeError> {
+        let text = serde_json::to_string(records).unwrap_or_default();
+        self.write(&self.0.join("records.json"), &Zeroizing::new(text))
     }
 
     fn write(&self, path: &Path, text: &Zeroizing<String>) -> Result<(), AcmeError> {

@@ -40,14 +40,14 @@ const REST: Duration = Duration::from_millis(500);
 /// Begins to answer, for as long as the process lives.
 pub(super) fn start(
     listening: std::net::TcpListener,
-    challenge: AcmeChallenge,
+    challenge: &AcmeChallenge,
     proofs: &Arc<Proofs>,
 ) -> io::Result<()> {
     let listening = TcpListener::from_std(listening)?;
     let proofs = Arc::clone(proofs);
     let tls = match challenge {
-        AcmeChallenge::Http01 => None,
-        AcmeChallenge::TlsAlpn01 => Some(TlsAcceptor::from(proofs.tls().map_err(io::Error::other)?)),
+        AcmeChallenge::TlsAlpn01(_) => Some(TlsAcceptor::from(proofs.tls().map_err(io::Error::other)?)),
+        _ => None,
     };
     tokio::spawn(async move {
         let (room, guests) = (Arc::new(Semaphore::new(MOST)), Arc::new(Counts::default()));
@@ -120,11 +120,11 @@ mod tests {
     use std::net::SocketAddr;
     use tokio::io::AsyncReadExt;
 
-    fn listen(challenge: AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
+    fn listen(challenge: fn(SocketAddr) -> AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("a socket option");
         let address = socket.local_addr().expect("bound");
-        start(socket, challenge, proofs).expect("it listens");
+        start(socket, &challenge(address), proofs).expect("it listens");
         address
     }
 

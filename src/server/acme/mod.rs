@@ -3,15 +3,19 @@
 //! ```text
 //! keep ─ a certificate is due ─ attempt ─ account ─ order ─ proofs shown ─ certificate ─ Folder.keep ─ Keeper.poll
 //!    │                             └ fails: said, and tried again after Tries.wait
-//!    └ answers at tls.acme's address, all the time
+//!    └ answers at tls.acme's address, all the time, or has tls.acme.hook set TXT records
 //! ```
 //!
-//! The socket is bound and the trusted roots are read before the sandbox closes ([`Means`]); after that there is only the
-//! state's folder, and TCP to the directory.
+//! The socket is bound or the hook's helper started, and the trusted roots are read, before the sandbox closes ([`Means`]);
+//! after that there is only the state's folder, and TCP to the directory.
 
 mod answer;
 mod client;
+mod hook;
 mod order;
+mod ways;
+
+pub use hook::{Helper, HookCommand, SUBCOMMAND, run_hooks};
 
 use super::Server;
 use super::certificates::kinds;
@@ -19,37 +23,62 @@ use crate::observe::{Event, Kind};
 use crate::policy::{self, AcmeChallenge};
 use crate::tls::{self, Folder, Identity, KeyKind, Proofs, Request, Trust};
 use client::Http;
+use hook::Hook;
 use order::Failure;
 use rustls::ClientConfig;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use ways::Ways;
 
 /// The longest sleep between two looks at the clock: it may be set, and a suspended machine's timers stand still.
 const LOOK: Duration = Duration::from_secs(3600);
 
-/// How long one certificate may take, from the account to the file.
+/// How long one certificate may take, from the account to the file, without the time of hooks.
 const WHOLE: Duration = Duration::from_secs(10 * 60);
 
 /// What must be had before the sandbox closes.
 #[derive(Debug)]
 pub struct Means {
     challenge: AcmeChallenge,
-    listening: TcpListener,
+    /// For a challenge that is answered at an address.
+    listening: Option<TcpListener>,
+    /// For one that is answered in the DNS.
+    helper: Option<Helper>,
     /// Or why the CA could not be verified.
     trust: Result<Arc<ClientConfig>, String>,
 }
 
 impl Means {
-    /// Reads whom to trust at the CA's directory; `listening` is bound to the address of `acme`. This blocks on the disk.
-    pub(super) fn of(acme: &policy::Acme, listening: TcpListener) -> Self {
+    /// Reads whom to trust at the CA's directory; `listening` is bound to the address of `acme`, if it has one. This blocks on
+    /// the disk.
+    pub(super) fn of(acme: &policy::Acme, listening: Option<TcpListener>) -> Self {
         let trust = acme.ca.clone().map_or(Trust::System, Trust::File);
         let trust = trust.roots().map_err(|error| match &acme.ca {
             Some(file) => format!("tls.acme.ca: {} {error}", file.display()),
             None => format!("the system's CAs: {error}"),
         });
         let trust = trust.and_then(|roots| tls::client_config(roots, None).map_err(|error| error.to_string()));
-        Self { challenge: acme.challenge, listening, trust }
+        Self { challenge: acme.challenge.clone(), listening, helper: None, trust }
+    }
+
+    /// Takes the process that runs the hook, which is started later than sockets are bound: as the user.
+    pub fn run_hooks_by(&mut self, helper: Option<Helper>) {
+        self.helper = helper;
+    }
+
+    /// Begins to show proofs.
+    fn show(listening: Option<TcpListener>, helper: Option<Helper>, challenge: &AcmeChallenge) -> Ways {
+        let proofs = Arc::new(Proofs::default());
+        let begun = match (listening, helper) {
+            (Some(listening), _) => answer::start(listening, challenge, &proofs).map(|()| Ways::Here(proofs)),
+            (None, Some(helper)) => Hook::of(helper).map(Ways::Dns),
+            (None, None) => Ok(Ways::Dns(Hook::gone())),
+        };
+        begun.unwrap_or_else(|error| {
+            tracing::error!("acme: no challenge can be answered: {error}");
+            Ways::Dns(Hook::gone())
+        })
     }
 }
 
@@ -57,25 +86,27 @@ impl Means {
 pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acme>) -> Option<&'static str> {
     let new = new?;
     let Some(old) = old else { return Some("tls.acme is new") };
-    if old.challenge != new.challenge {
-        Some("tls.acme.challenge changed")
-    } else if old.address != new.address {
-        Some("the address that tls.acme listens on changed")
-    } else if old.ca != new.ca {
-        Some("tls.acme.ca changed")
-    } else {
-        None
-    }
+    let changed = match (&old.challenge, &new.challenge) {
+        (AcmeChallenge::Http01(before), AcmeChallenge::Http01(after))
+        | (AcmeChallenge::TlsAlpn01(before), AcmeChallenge::TlsAlpn01(after)) => {
+            (before != after).then_some("the address that tls.acme listens on changed")
+        }
+        (AcmeChallenge::Dns01(before), AcmeChallenge::Dns01(after)) => {
+            if (&before.program, &before.arguments) != (&after.program, &after.arguments) {
+                Some("tls.acme.hook changed")
+            } else {
+                (before.timeout != after.timeout).then_some("tls.acme.hook_timeout changed")
+            }
+        }
+        _ => Some("tls.acme.challenge changed"),
+    };
+    changed.or_else(|| (old.ca != new.ca).then_some("tls.acme.ca changed"))
 }
 
 /// Keeps the certificates of the policy in force, for as long as the process lives.
 pub(super) async fn keep(server: Arc<Server>, means: Means) {
-    let Means { challenge, listening, trust } = means;
-    let proofs = Arc::new(Proofs::default());
-    match answer::start(listening, challenge, &proofs) {
-        Ok(()) => {}
-        Err(error) => tracing::error!("acme: no challenge can be answered: {error}"),
-    }
+    let Means { challenge, listening, helper, trust } = means;
+    let ways = Means::show(listening, helper, &challenge);
     let http = match trust {
         Ok(trust) => Http::new(trust),
         Err(why) => {
@@ -94,7 +125,11 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
         let folder = Folder::of(&policy.state_dir, &acme.directory);
         let mut lanes = match kept.take() {
             Some((of, lanes)) if of == folder => lanes,
-            _ => Vec::new(),
+            _ => {
+                // A process before this one may have died with proofs in the DNS.
+                ways.clear(&folder).await;
+                Vec::new()
+            }
         };
         let wanted = kinds(acme.key);
         for &kind in wanted {
@@ -102,7 +137,7 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
                 lanes.push(Lane::begin(kind, &folder).await);
             }
         }
-        let round = Round { server: &server, http: &http, proofs: &proofs, acme: &acme, folder: &folder };
+        let round = Round { server: &server, http: &http, ways: &ways, acme: &acme, folder: &folder };
         let mut wait = LOOK;
         for lane in lanes.iter_mut().filter(|lane| wanted.contains(&lane.kind)) {
             wait = wait.min(round.run(lane).await);
@@ -131,7 +166,7 @@ impl Lane {
 struct Round<'a> {
     server: &'a Arc<Server>,
     http: &'a Http,
-    proofs: &'a Proofs,
+    ways: &'a Ways,
     acme: &'a policy::Acme,
     folder: &'a Folder,
 }
@@ -160,9 +195,10 @@ impl Round<'_> {
         }
         tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
         self.http.forget();
-        let outcome = tokio::time::timeout(WHOLE, self.attempt(kind)).await;
-        self.proofs.clear();
-        let outcome = outcome.unwrap_or(Err(Failure::TooLong)).and_then(|issued| {
+        let whole = whole(self.acme);
+        let outcome = tokio::time::timeout(whole, self.attempt(kind)).await;
+        self.ways.clear(self.folder).await;
+        let outcome = outcome.unwrap_or(Err(Failure::TooLong(whole))).and_then(|issued| {
             // Asked again at once, and again, it would be the CA that suffers.
             if tls::renewal(&issued) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
         });
@@ -206,7 +242,7 @@ impl Round<'_> {
             Request::new(kind, &names)
         });
         let request = request.await??;
-        let chain = order::certificate(self.http, self.acme, self.folder, &request, self.proofs).await?;
+        let chain = order::certificate(self.http, self.acme, self.folder, &request, self.ways).await?;
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let server = Arc::clone(self.server);
         // The names may have changed since; then the keeper has another file before it, or this one is due again.
@@ -240,6 +276,16 @@ impl Round<'_> {
     }
 }
 
+/// How long one certificate may take.
+fn whole(acme: &policy::Acme) -> Duration {
+    match &acme.challenge {
+        AcmeChallenge::Dns01(hook) => {
+            WHOLE + hook.timeout * u32::try_from(acme.names.len()).unwrap_or(u32::MAX) + hook.wait
+        }
+        AcmeChallenge::Http01(_) | AcmeChallenge::TlsAlpn01(_) => WHOLE,
+    }
+}
+
 /// Does something with the folder where it may block; `None` if that panicked, which the log has by then.
 async fn on_disk<T: Send + 'static>(folder: &Folder, work: impl FnOnce(&Folder) -> T + Send + 'static) -> Option<T> {
     let folder = folder.clone();
@@ -261,7 +307,7 @@ fn shown(kind: KeyKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::AcmeKey;
+    use crate::policy::{AcmeKey, DnsHook};
 
     #[test]
     fn what_is_bound_or_read_before_the_sandbox_wants_a_restart_and_nothing_else_does() {
@@ -270,8 +316,7 @@ mod tests {
             names: vec!["mail.example.net".to_owned()],
             directory: "https://acme.example.net/".to_owned(),
             ca: None,
-            challenge: AcmeChallenge::Http01,
-            address: "[::]:80".parse().expect("an address"),
+            challenge: AcmeChallenge::Http01("[::]:80".parse().expect("an address")),
             key: AcmeKey::Ecdsa,
         };
         let others = [
@@ -285,14 +330,31 @@ mod tests {
         }
         assert_eq!(wants_restart(Some(&old), None), None);
         assert_eq!(wants_restart(None, None), None);
+        let http = old.challenge.address().expect("it listens");
+        let hook = DnsHook {
+            program: "/bin/hook".into(),
+            arguments: vec!["-v".to_owned()],
+            timeout: Duration::from_secs(120),
+            wait: Duration::from_secs(10),
+        };
         let others = [
             policy::Acme { ca: Some("ca.pem".into()), ..old.clone() },
-            policy::Acme { challenge: AcmeChallenge::TlsAlpn01, ..old.clone() },
-            policy::Acme { address: "[::]:8080".parse().expect("an address"), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::TlsAlpn01(http), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::Http01("[::]:8080".parse().expect("an address")), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::Dns01(hook.clone()), ..old.clone() },
         ];
         for new in &others {
             assert!(wants_restart(Some(&old), Some(new)).is_some(), "{new:?}");
         }
         assert!(wants_restart(None, Some(&old)).is_some());
+        let with = |hook| Some(policy::Acme { challenge: AcmeChallenge::Dns01(hook), ..old.clone() });
+        for (new, expected) in [
+            (DnsHook { wait: Duration::from_secs(9), ..hook.clone() }, None),
+            (DnsHook { program: "/bin/other".into(), ..hook.clone() }, Some("tls.acme.hook changed")),
+            (DnsHook { arguments: Vec::new(), ..hook.clone() }, Some("tls.acme.hook changed")),
+            (DnsHook { timeout: Duration::from_secs(9), ..hook.clone() }, Some("tls.acme.hook_timeout changed")),
+        ] {
+            assert_eq!(wants_restart(with(hook.clone()).as_ref(), with(new.clone()).as_ref()), expected, "{new:?}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! One certificate: the account, the order, the proofs, and what the CA says when it says no.
 
 use super::client::Http;
+use super::hook::{Hook, HookFault};
+use super::ways::{Ways, present};
 use crate::policy::{self, AcmeChallenge};
 use crate::proto::line::printable;
-use crate::tls::{AcmeError, Folder, Proofs, Request};
+use crate::tls::{AcmeError, Folder, Proofs, Request, TxtRecord};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
     OrderStatus, RetryPolicy,
@@ -27,6 +29,12 @@ pub(super) enum Failure {
     /// It did not see the proof; its words for each name.
     #[error("the CA did not see that the names are ours: {0}")]
     Proof(String),
+    /// The operator's hook did not set the record.
+    #[error(transparent)]
+    Hook(#[from] HookFault),
+    /// What the CA wants in the DNS is no proof of a name of ours.
+    #[error("the CA wants a TXT record for {}, which is not in tls.acme.names or has more than 237 octets", words(.0))]
+    Record(String),
     /// It does not offer what the configuration wants.
     #[error("the CA does not offer {challenge} for {name}: choose another tls.acme.challenge")]
     NotOffered { challenge: &'static str, name: String },
@@ -40,8 +48,8 @@ pub(super) enum Failure {
     #[error("the CA's certificate is served, but two thirds of its life were over when it came: is our clock right?")]
     DueAlready,
     /// It took longer than anything should.
-    #[error("the CA was not done within ten minutes")]
-    TooLong,
+    #[error("the CA, or tls.acme.hook, was not done within {}", humantime::format_duration(*.0))]
+    TooLong(Duration),
 }
 
 /// What is kept of an account.
@@ -51,13 +59,14 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
-/// Orders the certificate of `request`, shows the proofs, and gives the chain in PEM.
+/// Orders the certificate of `request`, shows the proofs, and gives the chain in PEM. The proofs stay until the caller clears
+/// them.
 pub(super) async fn certificate(
     http: &Http,
     acme: &policy::Acme,
     folder: &Folder,
     request: &Request,
-    proofs: &Proofs,
+    ways: &Ways,
 ) -> Result<String, Failure> {
     let names: Vec<_> = acme.names.iter().cloned().map(Identifier::Dns).collect();
     let wanted = NewOrder::new(&names);
@@ -70,7 +79,10 @@ pub(super) async fn certificate(
         }
         answer => answer?,
     };
-    prove(&mut order, acme.challenge, proofs).await?;
+    match ways {
+        Ways::Here(proofs) => prove(&mut order, &acme.challenge, proofs).await?,
+        Ways::Dns(hook) => prove_in_dns(&mut order, acme, folder, hook).await?,
+    }
     let patience = RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(PATIENCE);
     match order.poll_ready(&patience).await {
         Ok(OrderStatus::Ready) => {}
@@ -132,10 +144,10 @@ async fn keep(folder: &Folder, account: Zeroizing<String>) -> Result<(), Failure
 }
 
 /// Shows the proof for each name that wants one, and tells the CA to look.
-async fn prove(order: &mut Order, challenge: AcmeChallenge, proofs: &Proofs) -> Result<(), Failure> {
+async fn prove(order: &mut Order, challenge: &AcmeChallenge, proofs: &Proofs) -> Result<(), Failure> {
     let (wanted, challenge) = match challenge {
-        AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
-        AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        AcmeChallenge::TlsAlpn01(_) => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        _ => (ChallengeType::Http01, "http-01"),
     };
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -158,6 +170,48 @@ async fn prove(order: &mut Order, challenge: AcmeChallenge, proofs: &Proofs) -> 
             _ => proofs.show_page(&asked.token, authorization.as_str()),
         }
         asked.set_ready().await?;
+    }
+    Ok(())
+}
+
+/// Has a record set for each name that wants one, waits until they are seen, and tells the CA to look. A name and all names
+/// below it (`*.`) are proved by two records under one name, so all of them stand before the CA looks at the first.
+async fn prove_in_dns(order: &mut Order, acme: &policy::Acme, folder: &Folder, hook: &Hook) -> Result<(), Failure> {
+    let mut is_set = false;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status != AuthorizationStatus::Pending {
+            continue;
+        }
+        let name = authorization.identifier().to_string();
+        // A CA that may ask for any name could have us prove those of others in the zone to somebody else.
+        let host = name.strip_prefix("*.").unwrap_or(&name);
+        if !acme.names.iter().any(|ours| ours.strip_prefix("*.").unwrap_or(ours) == host) {
+            return Err(Failure::Record(name));
+        }
+        let Some(asked) = authorization.challenge(ChallengeType::Dns01) else {
+            return Err(Failure::NotOffered { challenge: "dns-01", name });
+        };
+        let record = TxtRecord::new(host, &asked.key_authorization().dns_value());
+        let record = record.map_err(|_| Failure::Record(name.clone()))?;
+        present(hook, folder, record).await?;
+        is_set = true;
+    }
+    if !is_set {
+        return Ok(());
+    }
+    if let AcmeChallenge::Dns01(hook) = &acme.challenge {
+        tokio::time::sleep(hook.wait).await;
+    }
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Pending
+            && let Some(mut asked) = authorization.challenge(ChallengeType::Dns01)
+        {
+            asked.set_ready().await?;
+        }
     }
     Ok(())
 }
@@ -200,7 +254,11 @@ mod tests {
     #[test]
     fn the_cas_words_come_in_one_line_and_not_without_end() {
         assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), r"no\u{d}\u{a}no\u{1b}[31m (x)");
-        assert_eq!(words("mail\u{202e}ten.elpmaxe"), r"mail\u{202e}ten.elpmaxe", "a mark of direction is shown, not obeyed");
+        assert_eq!(
+            words("mail\u{202e}ten.elpmaxe"),
+            r"mail\u{202e}ten.elpmaxe",
+            "a mark of direction is shown, not obeyed"
+        );
         assert_eq!(words(&"é".repeat(5000)).len(), LONGEST_WORDS);
     }
 }

@@ -89,7 +89,8 @@ impl Tries {
         };
         let own = self.wait.map(|(since, wait)| left(since, wait)).unwrap_or_default();
         let share = (MOST_AN_HOUR / kinds.max(1)).max(1);
-        let oldest = self.failed.iter().rev().nth(share - 1).map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(*at));
+        let oldest =
+            self.failed.iter().rev().nth(share - 1).map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(*at));
         own.max(oldest.map(|at| left(at, HOUR)).unwrap_or_default())
     }
 }
