@@ -11,10 +11,12 @@
 mod due;
 mod proof;
 mod record;
+mod window;
 
 pub use due::{Tries, renewal};
 pub use proof::Proofs;
 pub use record::{InvalidRecord, LeftRecord, TxtRecord};
+pub use window::{Window, certificate_id};
 
 use super::disk::{self, DiskError};
 use super::files::{self, CertificateFiles};

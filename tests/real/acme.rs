@@ -2,6 +2,7 @@
 //! one would, with the resolver that comes with it.
 
 mod dns;
+mod renewal;
 
 use crate::authority::{Authority, Order};
 use crate::clients::{client, output_of, run};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 struct Pebble {
     address: Ipv4Addr,
     authority: Authority,
+    /// Its own, chain and key.
+    certificate: (PathBuf, PathBuf),
     directory: PathBuf,
     kept: Kept,
     _names: Kept,
@@ -52,7 +55,7 @@ impl Pebble {
         ];
         let names = Kept::start("/usr/bin/pebble-challtestsrv", &resolver, &directory.join("names.log"), None);
         let kept = Self::begin(address, &directory);
-        let pebble = Self { address, authority, directory, kept, _names: names };
+        let pebble = Self { address, authority, certificate: (chain, key), directory, kept, _names: names };
         pebble.wait_until_it_listens();
         pebble
     }
@@ -116,6 +119,11 @@ impl Gateway {
     }
 
     fn start_for(names: &str, address: Ipv4Addr, pebble: &Pebble, acme: &str) -> Self {
+        Self::start_at(14000, names, address, pebble, acme)
+    }
+
+    /// One that finds the CA's directory at another port.
+    fn start_at(port: u16, names: &str, address: Ipv4Addr, pebble: &Pebble, acme: &str) -> Self {
         let directory = directory("acme");
         let at = directory.display();
         write(&directory.join("ca.pem"), std::fs::read(pebble.authority.root()).expect("a root"));
@@ -130,7 +138,7 @@ impl Gateway {
                  backends: {{ main: {{ imap: \"{address}:143\" }} }}\n\
                  listeners:\n  imaps: {{ address: \"{address}:993\", protocol: imap, tls: implicit }}\n\
                  tls:\n  acme:\n    contact: mailto:postmaster@example.net\n    \
-                 names: [{names}]\n    directory: https://{}:14000/dir\n    \
+                 names: [{names}]\n    directory: https://{}:{port}/dir\n    \
                  ca: {at}/ca.pem\n    {acme}\n",
                 pebble.address
             ),

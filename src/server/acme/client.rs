@@ -4,7 +4,7 @@ use crate::backend::{Unconnected, connect};
 use crate::tls;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -58,7 +58,22 @@ impl Http {
         self.told_to_wait.store(0, Ordering::Relaxed);
     }
 
-    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, String> {
+    /// Reads what stands at a URL, for everybody to see.
+    ///
+    /// # Errors
+    /// Why there is nothing to be read, in words.
+    pub(super) async fn fetch(&self, url: &str) -> Result<(HeaderMap, Bytes), String> {
+        let request = Request::get(url).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
+        let answer = tokio::time::timeout(WHOLE, self.ask(request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(no_answer()))?;
+        if !answer.status().is_success() {
+            return Err(format!("{url}: {}", answer.status()));
+        }
+        let (head, body) = answer.into_parts();
+        Ok((head.headers, body))
+    }
+
+    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, String> {
         let uri = request.uri().clone();
         let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
         let host = host.ok_or_else(|| format!("`{uri}` is no https:// URL"))?;
@@ -77,7 +92,7 @@ impl Http {
             let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
             self.told_to_wait.store(seconds.unwrap_or(0), Ordering::Relaxed);
         }
-        Ok(Response::from_parts(head, Full::new(body)))
+        Ok(Response::from_parts(head, body))
     }
 }
 
@@ -90,10 +105,21 @@ impl HttpClient for Http {
         Box::pin(async move {
             let server = request.uri().authority().map(ToString::to_string).unwrap_or_default();
             let asked = tokio::time::timeout(WHOLE, this.ask(request)).await;
-            let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())));
-            asked.map(BytesResponse::from).map_err(|why| Error::Other(Box::new(NoAnswer { server, why })))
+            let asked = asked.unwrap_or_else(|_| Err(no_answer()));
+            asked
+                .map(|answer| BytesResponse::from(answer.map(Full::new)))
+                .map_err(|why| Error::Other(Box::new(NoAnswer { server, why })))
         })
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", WHOLE.as_secs())
+}
+
+/// Whether nothing came from the CA at all, as opposed to an answer that is not understood.
+pub(super) fn is_silence(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<NoAnswer>()
 }
 
 /// A connection to one of a host's addresses.

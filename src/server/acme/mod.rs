@@ -1,7 +1,7 @@
 //! Gets certificates from a public CA (`tls.acme`) and renews them, while what there was goes on being served.
 //!
 //! ```text
-//! keep ─ a certificate is due ─ attempt ─ account ─ order ─ proofs shown ─ certificate ─ Folder.keep ─ Keeper.poll
+//! keep ─ advice ─ a certificate is due ─ attempt ─ account ─ order ─ proofs shown ─ certificate ─ Folder.keep ─ Keeper.poll
 //!    │                             └ fails: said, and tried again after Tries.wait
 //!    └ answers at tls.acme's address, all the time, or has tls.acme.hook set TXT records
 //! ```
@@ -9,6 +9,7 @@
 //! The socket is bound or the hook's helper started, and the trusted roots are read, before the sandbox closes ([`Means`]);
 //! after that there is only the state's folder, and TCP to the directory.
 
+mod advice;
 mod answer;
 mod client;
 mod hook;
@@ -22,6 +23,7 @@ use super::certificates::kinds;
 use crate::observe::{Event, Kind};
 use crate::policy::{self, AcmeChallenge};
 use crate::tls::{self, Folder, Identity, KeyKind, Proofs, Request, Trust};
+use advice::Advice;
 use client::Http;
 use hook::Hook;
 use order::Failure;
@@ -154,11 +156,13 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
 struct Lane {
     kind: KeyKind,
     tries: tls::Tries,
+    advice: Option<Advice>,
 }
 
 impl Lane {
     async fn begin(kind: KeyKind, folder: &Folder) -> Self {
-        Self { kind, tries: on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default() }
+        let tries = on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default();
+        Self { kind, tries, advice: None }
     }
 }
 
@@ -176,12 +180,20 @@ impl Round<'_> {
     async fn run(&self, lane: &mut Lane) -> Duration {
         let kind = lane.kind;
         let there = self.there(kind).await;
-        let due = there.as_deref().map_or(SystemTime::UNIX_EPOCH, tls::renewal);
+        if let Some(identity) = there.as_deref() {
+            self.take_advice(lane, identity).await;
+        }
+        let window = lane.advice.as_ref().and_then(|advice| advice.window);
+        let due = |window| there.as_deref().map_or(SystemTime::UNIX_EPOCH, |there| tls::renewal(there, window));
         let now = SystemTime::now();
+        // By the CA's word alone.
+        let is_early = due(None) > now;
+        let due = due(window.as_ref());
         if let Ok(left) = due.duration_since(now)
             && !left.is_zero()
         {
-            return left.max(Duration::from_secs(1));
+            let again = lane.advice.as_ref().and_then(|advice| advice.again.duration_since(now).ok());
+            return left.min(again.unwrap_or(LOOK)).max(Duration::from_secs(1));
         }
         let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
         let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
@@ -189,22 +201,29 @@ impl Round<'_> {
         if !held_up.is_zero() {
             let (kind, again) = (shown(kind), in_words(held_up));
             tracing::info!(
-                "acme: the {kind} certificate for {names} {words}; it failed of late: asked again in {again}"
+                "acme: the {kind} certificate for {names} {words}; the CA was asked for it of late: asked again in {again}"
             );
             return held_up;
         }
         tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
         self.http.forget();
         let whole = whole(self.acme);
-        let outcome = tokio::time::timeout(whole, self.attempt(kind)).await;
+        let advice = lane.advice.as_ref().filter(|advice| there.is_some() && advice.is_given);
+        let replaces = advice.map(|advice| advice.id.as_str());
+        let outcome = tokio::time::timeout(whole, self.attempt(kind, replaces)).await;
         self.ways.clear(self.folder).await;
         let outcome = outcome.unwrap_or(Err(Failure::TooLong(whole))).and_then(|issued| {
             // Asked again at once, and again, it would be the CA that suffers.
-            if tls::renewal(&issued) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
+            if tls::renewal(&issued, None) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
         });
         match outcome {
             Ok(()) => {
-                lane.tries.succeed();
+                if is_early {
+                    // A CA that wants the next one renewed at once too is asked as one that fails is.
+                    self.fail(lane).await;
+                } else {
+                    lane.tries.succeed();
+                }
                 // When that one is due is asked at once.
                 Duration::ZERO
             }
@@ -215,6 +234,26 @@ impl Round<'_> {
                 held_up
             }
         }
+    }
+
+    /// Asks the CA when it wants this certificate renewed, unless it has said so and that holds.
+    async fn take_advice(&self, lane: &mut Lane, identity: &Identity) {
+        let Some(id) = tls::certificate_id(identity) else { return };
+        if lane.advice.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+            return;
+        }
+        let before = lane.advice.take();
+        let known = before.as_ref().filter(|before| before.id == id).and_then(|before| before.window);
+        let advice = Advice::ask(self.http, &self.acme.directory, id, before).await;
+        if let Some(window) = advice.window.filter(|window| known != Some(*window)) {
+            let [start, end] = [window.start(), window.end()].map(humantime::format_rfc3339_seconds);
+            let why = advice.explanation.as_ref().map(|page| format!(": {page}")).unwrap_or_default();
+            let (kind, names) = (shown(lane.kind), self.acme.names.join(", "));
+            tracing::info!(
+                "acme: the CA wants the {kind} certificate for {names} renewed between {start} and {end}{why}"
+            );
+        }
+        lane.advice = Some(advice);
     }
 
     fn held_up(&self, lane: &Lane) -> Duration {
@@ -235,14 +274,14 @@ impl Round<'_> {
     }
 
     /// Gets one certificate and puts it in service.
-    async fn attempt(&self, kind: KeyKind) -> Result<Arc<Identity>, Failure> {
+    async fn attempt(&self, kind: KeyKind, replaces: Option<&str>) -> Result<Arc<Identity>, Failure> {
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let request = tokio::task::spawn_blocking(move || {
             folder.prove_writable(kind)?;
             Request::new(kind, &names)
         });
         let request = request.await??;
-        let chain = order::certificate(self.http, self.acme, self.folder, &request, self.ways).await?;
+        let chain = order::certificate(self.http, self.acme, self.folder, (&request, replaces), self.ways).await?;
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let server = Arc::clone(self.server);
         // The names may have changed since; then the keeper has another file before it, or this one is due again.

@@ -1,14 +1,14 @@
 //! One certificate: the account, the order, the proofs, and what the CA says when it says no.
 
-use super::client::Http;
+use super::client::{Http, is_silence};
 use super::hook::{Hook, HookFault};
 use super::ways::{Ways, present};
 use crate::policy::{self, AcmeChallenge};
 use crate::proto::line::printable;
 use crate::tls::{AcmeError, Folder, Proofs, Request, TxtRecord};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -59,23 +59,22 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
-/// Orders the certificate of `request`, shows the proofs, and gives the chain in PEM. The proofs stay until the caller clears
+/// Orders the certificate of `request`, in the place of the one that `replaces` names to a CA that wants to know, shows the proofs, and gives the chain in PEM. The proofs stay until the caller clears
 /// them.
 pub(super) async fn certificate(
     http: &Http,
     acme: &policy::Acme,
     folder: &Folder,
-    request: &Request,
+    (request, replaces): (&Request, Option<&str>),
     ways: &Ways,
 ) -> Result<String, Failure> {
     let names: Vec<_> = acme.names.iter().cloned().map(Identifier::Dns).collect();
-    let wanted = NewOrder::new(&names);
-    let begun = async { Ok(account(http, acme, folder).await?.new_order(&wanted).await?) };
+    let begun = async { Ok(begin(&account(http, acme, folder).await?, &names, replaces).await?) };
     let mut order = match begun.await {
         // The CA has lost it, or thrown it out: who may ask once may ask again under another.
         Err(Failure::Ca(error)) if is_unknown_account(&error) => {
             tracing::warn!("acme: the CA does not know our account any more; another is made");
-            new_account(http, acme, folder).await?.new_order(&wanted).await?
+            begin(&new_account(http, acme, folder).await?, &names, replaces).await?
         }
         answer => answer?,
     };
@@ -97,6 +96,34 @@ pub(super) async fn certificate(
     }
     order.finalize_csr(request.csr()).await?;
     Ok(order.poll_certificate(&patience).await?)
+}
+
+/// Places the order. Which certificate it replaces (RFC 9773, section 5) is for the CA's own use: where it does not take that, it
+/// is asked without.
+async fn begin(account: &Account, names: &[Identifier], replaces: Option<&str>) -> Result<Order, Error> {
+    if let Some((issuer, serial)) = replaces.and_then(|id| id.split_once('.')) {
+        let replaced = CertificateIdentifier { authority_key_identifier: issuer.into(), serial: serial.into() };
+        match account.new_order(&NewOrder::new(names).replaces(replaced)).await {
+            Err(error) if may_do_without(&error) => {
+                let why = words(&error.to_string());
+                tracing::info!("acme: the CA does not take that the certificate replaces another: {why}");
+            }
+            answer => return answer,
+        }
+    }
+    account.new_order(&NewOrder::new(names)).await
+}
+
+/// Whether an order that names what it replaces may fail for that alone.
+fn may_do_without(error: &Error) -> bool {
+    match error {
+        Error::Api(problem) => {
+            !is_unknown_account(error) && problem.r#type.as_deref() != Some("urn:ietf:params:acme:error:rateLimited")
+        }
+        Error::Other(error) => !is_silence(error.as_ref()),
+        Error::Unsupported(_) => true,
+        _ => false,
+    }
 }
 
 /// The account of last time, or a new one. The CA's terms are agreed to: who writes `tls.acme` has.

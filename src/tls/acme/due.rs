@@ -1,6 +1,7 @@
 //! When to ask the CA: for the next certificate, and again after it has said no.
 
 use super::super::identity::Identity;
+use super::window::Window;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime};
@@ -24,10 +25,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The longest wait that a CA's own word (Retry-After) is taken for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Gives the moment to renew a certificate: when two thirds of its life are over, or up to a thirtieth of its life later,
-/// which differs from certificate to certificate, so that many gateways do not come at once. It is the same whenever it is
-/// asked.
-pub fn renewal(identity: &Identity) -> SystemTime {
+/// Gives the moment to renew a certificate: one in the window that the CA suggests (RFC 9773); without a window that makes
+/// sense, when two thirds of its life are over, or up to a thirtieth of its life later. It differs from certificate to
+/// certificate, so that many gateways do not come at once, and is the same whenever it is asked.
+pub fn renewal(identity: &Identity, window: Option<&Window>) -> SystemTime {
+    if let Some(moment) = window.and_then(|window| window.moment(identity)) {
+        return moment;
+    }
     let life = identity.not_after().duration_since(identity.not_before()).unwrap_or_default();
     let first = identity.chain().first().map(AsRef::as_ref).unwrap_or_default();
     let share = Sha256::digest(first).first().copied().unwrap_or_default();
