@@ -125,14 +125,18 @@ fn hook(
             quoted(&program.display().to_string())
         );
         report.error(&spot, message);
-    } else if is_within(&program, state_dir) {
-        let message = format!(
-            "`{}` is in state_dir, where a gateway that was broken into could change what runs outside of its sandbox: put it elsewhere",
-            program.display()
-        );
-        report.error(&spot, message);
     } else {
         reader.runnable(&spot, &program, report);
+    }
+    // An interpreter's script is an argument.
+    let is_ours =
+        |word: &str| Path::new(word).is_absolute() && Path::new(word).is_file() && is_within(word.as_ref(), state_dir);
+    for (index, word) in words.iter().enumerate().filter(|(_, word)| is_ours(word)) {
+        let message = format!(
+            "{} is in state_dir, where a gateway that was broken into could change what runs outside of its sandbox: put it elsewhere",
+            quoted(word)
+        );
+        report.error(&spot.item(index), message);
     }
     Some(policy::DnsHook {
         program,

@@ -231,8 +231,41 @@ fn barrier_to(path: &Path, at_end: u32, uid: Uid, groups: &[Gid]) -> Option<Path
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::expand::Environment;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_program_is_one_that_the_user_can_run_and_not_everybody_can_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join("hook");
+        fs::write(&program, "#!/bin/sh\n").expect("written");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mine");
+        set(dir.path(), 0o755);
+        let environment = Environment::default();
+        let around = Surroundings { environment: &environment, directory: dir.path() };
+        let reader = Reader::new(around, Some("nobody"));
+        for (mode, expected) in [
+            (0o755, None),
+            (0o711, None),
+            (0o644, Some("chmod +x")),
+            (0o700, Some("runtime.user `nobody` has no permission at")),
+            (0o777, Some("chmod o-w")),
+        ] {
+            set(&program, mode);
+            let why = reader.why_unrunnable(&program);
+            let is_expected = match (&why, expected) {
+                (Some(why), Some(expected)) => why.contains(expected),
+                (why, expected) => why.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{mode:o}: {why:?}");
+        }
+        set(&program, 0o755);
+        assert_eq!(Reader::new(around, None).why_unrunnable(&program), None);
+        set(dir.path(), 0o700);
+        assert!(reader.why_unrunnable(&program).is_some_and(|why| why.contains("has no permission at")));
+        assert!(reader.why_unrunnable(dir.path()).is_some_and(|why| why.contains("not a regular file")));
+    }
 
     #[test]
     fn a_file_is_looked_at_with_the_eyes_of_the_user_we_become() {
