@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 /// Why none of the addresses was reached.
 #[derive(Debug)]
-pub(super) enum Unconnected {
+pub(crate) enum Unconnected {
     /// There is none.
     NoAddress,
     /// The last one did not answer while there was time.
@@ -18,7 +18,7 @@ pub(super) enum Unconnected {
 
 /// Tries addresses in turn until `deadline`. Each has its share of the time that is left, so that one whose packets
 /// vanish does not take the time of the others.
-pub(super) async fn connect<T, F: Future<Output = io::Result<T>>>(
+pub(crate) async fn connect<T, F: Future<Output = io::Result<T>>>(
     addresses: &[SocketAddr],
     deadline: Instant,
     dial: impl Fn(SocketAddr) -> F,

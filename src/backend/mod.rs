@@ -15,6 +15,7 @@ mod server;
 mod source;
 mod stream;
 
+pub(crate) use connect::{Unconnected, connect};
 pub use dialogue::{Dialogue, Lost};
 pub use open::{Caller, Wanted};
 pub use relaying::Relaying;

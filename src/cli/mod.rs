@@ -5,6 +5,7 @@ mod check;
 mod connect;
 mod control;
 pub mod demo;
+mod hook;
 mod import;
 mod passwd;
 mod probe;
@@ -64,6 +65,9 @@ enum Command {
     Import(import::ImportArguments),
     /// Prints the JSON Schema of the configuration, for editors.
     Schema,
+    /// Runs `tls.acme.hook` for the gateway that started this.
+    #[command(name = crate::server::HOOK_SUBCOMMAND, hide = true)]
+    AcmeHook(hook::HookArguments),
 }
 
 /// Where the configuration is, for commands beside a running gateway.
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => control::post(&arguments, "/api/v1/drain"),
         Command::Passwd(arguments) => passwd::passwd(&arguments),
         Command::Import(arguments) => import::import(&arguments),
+        Command::AcmeHook(arguments) => hook::hook(arguments),
         Command::Schema => print_data(format!("{:#}\n", crate::config::schema())),
     };
     ExitCode::from(code)

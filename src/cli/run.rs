@@ -58,12 +58,15 @@ pub(super) fn run(arguments: SourceArguments) -> u8 {
 fn begin(
     policy: Policy,
     told: Vec<Finding>,
-    (bound, workers): (Bound, usize),
+    (mut bound, workers): (Bound, usize),
     identity: Option<&Identity>,
     descriptors: u64,
     arguments: SourceArguments,
 ) -> anyhow::Result<()> {
-    let sandbox = server::confine(&policy, identity)?;
+    let mut sandbox = server::confine(&policy, identity)?;
+    if let Some(acme) = &mut bound.acme {
+        acme.run_hooks_by(sandbox.take_helper());
+    }
     let (observe, guard) = crate::observe::init(&policy.log).map_err(|error| match &policy.log.auth_log {
         Some(path) => anyhow::anyhow!("log.auth_log {}: {error}", path.display()),
         None => error.into(),

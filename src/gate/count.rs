@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts by key; a key nobody holds takes no room.
 #[derive(Debug)]
-pub(super) struct Counts<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
+pub(crate) struct Counts<K: Eq + Hash>(Mutex<HashMap<K, usize>>);
 
 /// One of them; dropping it takes it out.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl<K: Eq + Hash> Default for Counts<K> {
 
 impl<K: Eq + Hash + Clone> Counts<K> {
     /// One more under this key, unless there are as many as there may be. Counted without a limit too, for one that a reload brings.
-    pub(super) fn enter(self: &Arc<Self>, key: K, limit: Option<usize>) -> Option<Held<K>> {
+    pub(crate) fn enter(self: &Arc<Self>, key: K, limit: Option<usize>) -> Option<Held<K>> {
         let mut counts = self.lock();
         let count = counts.get(&key).copied().unwrap_or(0);
         if limit.is_some_and(|limit| count >= limit) {

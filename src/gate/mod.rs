@@ -26,6 +26,7 @@ mod verdict;
 
 pub use attempt::{Attempt, FailedReason, Ruling, Verdict};
 pub use ban::Ban;
+pub(crate) use count::Counts;
 pub use count::Held;
 pub use standby::Standby;
 pub use user::User;
@@ -39,7 +40,6 @@ use crate::store::{Found, Store};
 use arc_swap::ArcSwap;
 use ban::Bans;
 use book::Book;
-use count::Counts;
 use gateway::Gateways;
 use ipnet::IpNet;
 use lane::{Lane, Lanes, Road};

@@ -4,6 +4,7 @@
 //! connection keeps the policy it began with; a reload makes a new one for the connections after it.
 
 pub mod access;
+mod acme;
 pub mod passwords;
 pub mod portal;
 pub mod rate;
@@ -14,6 +15,7 @@ pub mod route;
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};
 use access::{Access, AddressSet};
+pub use acme::{Acme, AcmeChallenge, AcmeKey, DnsHook};
 use passwords::PasswordFile;
 use portal::{PageKind, PageListener, Portal};
 use rate::Rate;
@@ -314,45 +316,6 @@ pub struct Tls {
     pub only_1_3: bool,
     /// Whether sessions may be resumed.
     pub session_tickets: bool,
-}
-
-/// `tls.acme`: certificates from a public CA, by its protocol (RFC 8555).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acme {
-    /// Whom the CA may write to: `mailto:…`.
-    pub contact: Option<String>,
-    /// The names on the certificate: one to a hundred host names in lower case, each once, no wildcard.
-    pub names: Vec<String>,
-    /// The CA's directory: an `https://` URL.
-    pub directory: String,
-    /// The CA to trust at the directory; by default those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// How it is proved that the names are ours.
-    pub challenge: AcmeChallenge,
-    /// The address to listen on for that. The CA connects to port 80 or 443 of each name, whatever stands here.
-    pub address: SocketAddr,
-    /// With what keys.
-    pub key: AcmeKey,
-}
-
-/// How the CA sees that a name is ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcmeChallenge {
-    /// By a page at port 80 of the name (RFC 8555, section 8.3).
-    Http01,
-    /// By a certificate in a TLS handshake at port 443 of the name (RFC 8737).
-    TlsAlpn01,
-}
-
-/// The keys of the certificates that a public CA issues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcmeKey {
-    /// ECDSA on P-256.
-    Ecdsa,
-    /// RSA with 2048 bits.
-    Rsa,
-    /// A certificate of each.
-    Both,
 }
 
 /// A certificate chain and its key, as files.

@@ -86,14 +86,16 @@ pub fn bind(policy: &Policy, workers: usize) -> Result<Bound, Vec<BindError>> {
         }
     }
     if let Some(acme) = &policy.tls.acme {
-        match listen(acme.address) {
-            Ok((socket, note)) => {
-                bound.notes.extend(note);
+        let socket = acme.challenge.address().map(|address| {
+            listen(address).map_err(|error| BindError { listener: "tls.acme".to_owned(), address, error })
+        });
+        match socket.transpose() {
+            Ok(listening) => {
+                let (socket, note) = listening.unzip();
+                bound.notes.extend(note.flatten());
                 bound.acme = Some(acme::Means::of(acme, socket));
             }
-            Err(error) => {
-                errors.push(BindError { listener: "tls.acme".to_owned(), address: acme.address, error });
-            }
+            Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() { Ok(bound) } else { Err(errors) }

@@ -14,7 +14,7 @@ mod reload;
 mod sandbox;
 mod workers;
 
-pub use acme::Means;
+pub use acme::{Helper, HookCommand, Means, SUBCOMMAND as HOOK_SUBCOMMAND, run_hooks};
 pub use bind::{BindError, Bound};
 pub use certificates::{CertificateError, Keeper};
 pub use registry::Registry;

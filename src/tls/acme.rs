@@ -4,14 +4,19 @@
 //! ```text
 //! state_dir/acme/acme-v02.api.letsencrypt.org-1a2b3c4d/     one folder a directory: staging and production do not mix
 //!     account.json     the account's key                    ecdsa.pem, rsa.pem     key and chain, replaced in one rename
-//!     tries.json       when it went wrong of late, so that a restart is no way round the CA's limits
+//!     ecdsa-tries.json, rsa-tries.json     when it went wrong of late, so that a restart is no way round the CA's limits
+//!     records.json     TXT records that are set (dns-01)
 //! ```
 
 mod due;
 mod proof;
+mod record;
+mod window;
 
 pub use due::{Tries, renewal};
 pub use proof::Proofs;
+pub use record::{InvalidRecord, LeftRecord, TxtRecord};
+pub use window::{Window, certificate_id};
 
 use super::disk::{self, DiskError};
 use super::files::{self, CertificateFiles};
@@ -61,11 +66,12 @@ impl Folder {
 
     /// The file with the certificate and its key. Both are one file: no reader catches one without the other.
     pub fn files(&self, kind: KeyKind) -> CertificateFiles {
-        let file = self.0.join(match kind {
-            KeyKind::Rsa => "rsa.pem",
-            KeyKind::Ecdsa | KeyKind::Ed25519 => "ecdsa.pem",
-        });
+        let file = self.0.join(format!("{}.pem", short_name(kind)));
         CertificateFiles { chain: file.clone(), key: file }
+    }
+
+    fn tries_file(&self, kind: KeyKind) -> PathBuf {
+        self.0.join(format!("{}-tries.json", short_name(kind)))
     }
 
     /// The certificate that is there, if it is for exactly these names (in lower case); an expired one too.
@@ -133,17 +139,32 @@ impl Folder {
         self.write(&self.0.join("account.json"), account)
     }
 
-    /// What is known of tries that failed; nothing, where that cannot be read.
-    pub fn tries(&self) -> Tries {
-        disk::read(&self.0.join("tries.json")).ok().flatten().map(|text| Tries::read(&text)).unwrap_or_default()
+    /// What is known of tries that failed for this kind of certificate; nothing, where that cannot be read.
+    pub fn tries(&self, kind: KeyKind) -> Tries {
+        disk::read(&self.tries_file(kind)).ok().flatten().map(|text| Tries::read(&text)).unwrap_or_default()
     }
 
-    /// Keeps what is known of tries that failed.
+    /// Keeps what is known of tries that failed for this kind of certificate.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep_tries(&self, tries: &Tries) -> Result<(), AcmeError> {
-        self.write(&self.0.join("tries.json"), &Zeroizing::new(tries.written()))
+    pub fn keep_tries(&self, kind: KeyKind, tries: &Tries) -> Result<(), AcmeError> {
+        self.write(&self.tries_file(kind), &Zeroizing::new(tries.written()))
+    }
+
+    /// The TXT records that were set and not removed yet; none, where that cannot be read.
+    pub fn records(&self) -> Vec<LeftRecord> {
+        let text = disk::read(&self.0.join("records.json")).ok().flatten();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps which TXT records are set, so that a process that dies leaves none behind for ever.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_records(&self, records: &[LeftRecord]) -> Result<(), AcmeError> {
+        let text = serde_json::to_string(records).unwrap_or_default();
+        self.write(&self.0.join("records.json"), &Zeroizing::new(text))
     }
 
     fn write(&self, path: &Path, text: &Zeroizing<String>) -> Result<(), AcmeError> {
@@ -184,6 +205,13 @@ impl Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+fn short_name(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Rsa => "rsa",
+        KeyKind::Ecdsa | KeyKind::Ed25519 => "ecdsa",
     }
 }
 

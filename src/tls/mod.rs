@@ -35,7 +35,9 @@ mod staple;
 mod testing;
 mod watch;
 
-pub use acme::{AcmeError, Folder, Proofs, Request, Tries, renewal};
+pub use acme::{
+    AcmeError, Folder, InvalidRecord, LeftRecord, Proofs, Request, Tries, TxtRecord, Window, certificate_id, renewal,
+};
 pub use ca::{CaError, Issued, PrivateCa, Root};
 pub use certificates::Certificates;
 pub use chain::Link;

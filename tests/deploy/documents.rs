@@ -175,6 +175,10 @@ fn is_good(path: &Path, configuration: &str) {
             _ => "192.0.2.0/24\n",
         };
         std::fs::write(&there, text_of_it).expect("a new file");
+        if file.ends_with("-hook") {
+            let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&there, runnable).expect("our file");
+        }
         text = text.replace(file, &there.display().to_string());
     }
     certify(&folder, &text);

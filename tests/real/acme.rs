@@ -1,6 +1,9 @@
 //! Certificates from a CA that speaks ACME: Debian's pebble, which asks at the gateway's address for its proofs as a public
 //! one would, with the resolver that comes with it.
 
+mod dns;
+mod renewal;
+
 use crate::authority::{Authority, Order};
 use crate::clients::{client, output_of, run};
 use crate::kept::{Kept, directory, own_address, until, write};
@@ -12,6 +15,8 @@ use std::path::{Path, PathBuf};
 struct Pebble {
     address: Ipv4Addr,
     authority: Authority,
+    /// Its own, chain and key.
+    certificate: (PathBuf, PathBuf),
     directory: PathBuf,
     kept: Kept,
     _names: Kept,
@@ -50,7 +55,7 @@ impl Pebble {
         ];
         let names = Kept::start("/usr/bin/pebble-challtestsrv", &resolver, &directory.join("names.log"), None);
         let kept = Self::begin(address, &directory);
-        let pebble = Self { address, authority, directory, kept, _names: names };
+        let pebble = Self { address, authority, certificate: (chain, key), directory, kept, _names: names };
         pebble.wait_until_it_listens();
         pebble
     }
@@ -110,6 +115,15 @@ struct Gateway {
 
 impl Gateway {
     fn start(address: Ipv4Addr, pebble: &Pebble, acme: &str) -> Self {
+        Self::start_for("mail.example.net, imap.example.net", address, pebble, acme)
+    }
+
+    fn start_for(names: &str, address: Ipv4Addr, pebble: &Pebble, acme: &str) -> Self {
+        Self::start_at(14000, names, address, pebble, acme)
+    }
+
+    /// One that finds the CA's directory at another port.
+    fn start_at(port: u16, names: &str, address: Ipv4Addr, pebble: &Pebble, acme: &str) -> Self {
         let directory = directory("acme");
         let at = directory.display();
         write(&directory.join("ca.pem"), std::fs::read(pebble.authority.root()).expect("a root"));
@@ -124,7 +138,7 @@ impl Gateway {
                  backends: {{ main: {{ imap: \"{address}:143\" }} }}\n\
                  listeners:\n  imaps: {{ address: \"{address}:993\", protocol: imap, tls: implicit }}\n\
                  tls:\n  acme:\n    contact: mailto:postmaster@example.net\n    \
-                 names: [mail.example.net, imap.example.net]\n    directory: https://{}:14000/dir\n    \
+                 names: [{names}]\n    directory: https://{}:{port}/dir\n    \
                  ca: {at}/ca.pem\n    {acme}\n",
                 pebble.address
             ),
@@ -154,6 +168,14 @@ impl Gateway {
     /// Ends it and starts another in its place, with what it kept.
     fn restart(&mut self) {
         assert!(self.kept.stop().success(), "{}", self.log());
+        self.kept.leave_directory();
+        std::fs::rename(self.directory.join("log"), self.directory.join("log.before")).expect("a log");
+        self.kept = Self::begin(&self.directory);
+    }
+
+    /// The same where it has been killed.
+    fn start_after_its_end(&mut self) {
+        assert!(!self.kept.stop().success());
         self.kept.leave_directory();
         std::fs::rename(self.directory.join("log"), self.directory.join("log.before")).expect("a log");
         self.kept = Self::begin(&self.directory);

@@ -7,17 +7,23 @@ use super::super::value::is_host_name;
 use super::certificates::Examined;
 use super::files::Reader;
 use crate::policy;
-use crate::tls::Trust;
+use crate::tls::{Name, Trust};
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// As many as Let's Encrypt puts on one certificate.
 const MOST_NAMES: usize = 100;
 
+/// The longest that a call of the hook, or the wait behind it, may be set to.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 pub(super) fn build(
     section: &sections::Acme,
-    hostname: Option<&str>,
-    certificates: &Examined,
+    state_dir: &Path,
+    (hostname, certificates): (Option<&str>, &Examined),
     reader: &Reader<'_>,
     report: &mut Report,
 ) -> Option<policy::Acme> {
@@ -25,7 +31,7 @@ pub(super) fn build(
     let names = names(section, certificates, report);
     if let Some(hostname) = hostname
         && !names.is_empty()
-        && !names.iter().any(|name| name == hostname)
+        && !names.iter().any(|name| covers(name, hostname))
         && !certificates.identities.iter().any(|(_, identity)| identity.covers(hostname))
     {
         let message = format!("`{hostname}`, our hostname, is not among them: clients that connect to it complain");
@@ -49,11 +55,13 @@ pub(super) fn build(
         }
         Some(path)
     });
-    let (challenge, address) = match section.challenge {
-        AcmeChallenge::Http01 => (policy::AcmeChallenge::Http01, section.http_address.0),
-        AcmeChallenge::TlsAlpn01 => (policy::AcmeChallenge::TlsAlpn01, section.tls_address.0),
-        // Refused with the other features that are not built.
-        AcmeChallenge::Dns01 => return None,
+    if section.hook.is_some() && section.challenge != AcmeChallenge::Dns01 {
+        report.error(&spot.key("hook"), "is for dns-01 alone: write `challenge: dns-01`, or leave it out");
+    }
+    let challenge = match section.challenge {
+        AcmeChallenge::Http01 => policy::AcmeChallenge::Http01(section.http_address.0),
+        AcmeChallenge::TlsAlpn01 => policy::AcmeChallenge::TlsAlpn01(section.tls_address.0),
+        AcmeChallenge::Dns01 => policy::AcmeChallenge::Dns01(hook(section, &reader.path(state_dir), reader, report)?),
     };
     Some(policy::Acme {
         contact: section.contact.clone(),
@@ -61,7 +69,6 @@ pub(super) fn build(
         directory: section.directory.clone(),
         ca,
         challenge,
-        address,
         key: match section.key {
             AcmeKey::Ecdsa => policy::AcmeKey::Ecdsa,
             AcmeKey::Rsa => policy::AcmeKey::Rsa,
@@ -70,13 +77,79 @@ pub(super) fn build(
     })
 }
 
-/// Where it listens, with the place of the key that says so.
-pub(super) fn listens(acme: &policy::Acme) -> (Spot, SocketAddr) {
-    let key = match acme.challenge {
-        policy::AcmeChallenge::Http01 => "http_address",
-        policy::AcmeChallenge::TlsAlpn01 => "tls_address",
+/// Where it listens, if it does, with the place of the key that says so.
+pub(super) fn listens(acme: &policy::Acme) -> Option<(Spot, SocketAddr)> {
+    match &acme.challenge {
+        policy::AcmeChallenge::Http01(address) => Some((spot().key("http_address"), *address)),
+        policy::AcmeChallenge::TlsAlpn01(address) => Some((spot().key("tls_address"), *address)),
+        policy::AcmeChallenge::Dns01(_) => None,
+    }
+}
+
+/// Whether a name as it is written here, perhaps a wildcard, stands for a host.
+pub(super) fn covers(name: &str, host: &str) -> bool {
+    name.parse::<Name>().is_ok_and(|name| name.covers(host))
+}
+
+/// The program for dns-01.
+fn hook(
+    section: &sections::Acme,
+    state_dir: &Path,
+    reader: &Reader<'_>,
+    report: &mut Report,
+) -> Option<policy::DnsHook> {
+    let spot = spot();
+    for (key, span, cure) in [
+        ("hook_timeout", section.hook_timeout.0, "write a time within an hour, such as 2min"),
+        ("dns_wait", section.dns_wait.0, "write a time within an hour, such as 10s, or 0"),
+    ] {
+        if span > LONGEST_WAIT {
+            report.error(&spot.key(key), format_args!("is longer than an hour: {cure}"));
+        }
+    }
+    if section.hook_timeout.0 < Duration::from_secs(1) {
+        report.error(&spot.key("hook_timeout"), "leaves the hook no time: write a second or more, such as 2min");
+    }
+    let spot = spot.key("hook");
+    let words = section.hook.as_ref().map(|program| program.0.as_slice()).unwrap_or_default();
+    let Some((program, arguments)) = words.split_first() else {
+        report.missing(&spot, "is missing: write the program that sets TXT records, such as /etc/gatepost/dns-hook");
+        return None;
     };
-    (spot().key(key), acme.address)
+    let program = PathBuf::from(program);
+    if words.iter().any(|word| word.contains('\0')) {
+        report.error(&spot, "holds a zero byte, which no program and no argument can: leave it out");
+    } else if !program.is_absolute() {
+        let message = format!(
+            "{} is not an absolute path: write the program's, such as /etc/gatepost/dns-hook; its arguments follow in a list",
+            quoted(&program.display().to_string())
+        );
+        report.error(&spot, message);
+    } else {
+        reader.runnable(&spot, &program, report);
+    }
+    // An interpreter's script is an argument.
+    let is_ours =
+        |word: &str| Path::new(word).is_absolute() && Path::new(word).is_file() && is_within(word.as_ref(), state_dir);
+    for (index, word) in words.iter().enumerate().filter(|(_, word)| is_ours(word)) {
+        let message = format!(
+            "{} is in state_dir, where a gateway that was broken into could change what runs outside of its sandbox: put it elsewhere",
+            quoted(word)
+        );
+        report.error(&spot.item(index), message);
+    }
+    Some(policy::DnsHook {
+        program,
+        arguments: arguments.to_vec(),
+        timeout: section.hook_timeout.0,
+        wait: section.dns_wait.0,
+    })
+}
+
+/// Whether a file lies in a folder, by whatever links.
+fn is_within(file: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    file.starts_with(folder) || real(file).starts_with(real(folder))
 }
 
 fn spot() -> Spot {
@@ -96,10 +169,12 @@ fn names(section: &sections::Acme, certificates: &Examined, report: &mut Report)
     for (index, written) in section.names.iter().enumerate() {
         let spot = spot.item(index);
         let name = written.strip_suffix('.').unwrap_or(written).to_ascii_lowercase();
+        let wildcard = name.strip_prefix("*.");
+        let host = wildcard.filter(|_| section.challenge == AcmeChallenge::Dns01).unwrap_or(&name);
         // Underscores are for hosts files; no CA signs them.
-        if !is_host_name(&name) || name.contains('_') || !name.contains('.') {
-            let cure = if name.starts_with("*.") {
-                "a wildcard takes dns-01, which is not in this version: write each name"
+        if !is_host_name(host) || host.contains('_') || !host.contains('.') {
+            let cure = if wildcard.is_some_and(is_host_name) && section.challenge != AcmeChallenge::Dns01 {
+                "a wildcard takes `challenge: dns-01`: write that, or each name"
             } else if name.is_ascii() {
                 "write one such as mail.example.net"
             } else {
@@ -114,6 +189,14 @@ fn names(section: &sections::Acme, certificates: &Examined, report: &mut Report)
         }
         if !names.insert(name) {
             report.error(&spot, format_args!("{} is there twice: leave it out", quoted(written)));
+        }
+    }
+    for (index, written) in section.names.iter().enumerate() {
+        let name = written.strip_suffix('.').unwrap_or(written).to_ascii_lowercase();
+        let wildcards = names.iter().filter(|other| other.starts_with("*."));
+        if let Some(other) = wildcards.into_iter().find(|other| **other != name && covers(other, &name)) {
+            // RFC 8555 leaves it to the CA, and the large ones refuse the order.
+            report.error(&spot.item(index), format_args!("{} is in `{other}` already: leave it out", quoted(written)));
         }
     }
     names.into_iter().collect()

@@ -6,7 +6,7 @@ use super::super::report::{Report, Spot};
 use super::super::value::{ListEntry, io_words};
 use crate::policy::Reach;
 use crate::policy::access::{AccessList, AddressSet, ListError, ListFile, Purpose};
-use nix::unistd::{self, Gid, Group, Uid, User};
+use nix::unistd::{self, AccessFlags, Gid, Group, Uid, User};
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -113,6 +113,39 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// Whether the user we become can start this program; what is against it goes into the report.
+    pub(super) fn runnable(&self, spot: &Spot, program: &Path, report: &mut Report) -> bool {
+        let why = self.why_unrunnable(program);
+        if let Some(why) = &why {
+            report.error(spot, format_args!("`{}` cannot be run: {why}", program.display()));
+        }
+        why.is_none()
+    }
+
+    /// From what stands about it: in a sandbox it cannot be opened, and need not be.
+    fn why_unrunnable(&self, program: &Path) -> Option<String> {
+        let file = match fs::metadata(program) {
+            Ok(file) => file,
+            Err(error) => return Some(io_words(&error)),
+        };
+        if !file.is_file() {
+            return Some("it is not a regular file".to_owned());
+        }
+        if file.mode() & 0o111 == 0 {
+            return Some("it is not executable: chmod +x it".to_owned());
+        }
+        if file.mode() & 0o002 != 0 {
+            return Some("everybody may write to it, and so decide what we run: chmod o-w it".to_owned());
+        }
+        match self.becomes.as_ref().filter(|(user, _)| user.uid != Uid::effective()) {
+            Some((user, groups)) => barrier_to(program, EXECUTE, user.uid, groups)
+                .map(|barrier| format!("runtime.user `{}` has no permission at {}", user.name, barrier.display())),
+            None => {
+                unistd::access(program, AccessFlags::X_OK).err().map(|_| format!("no permission, as {}", ourselves()))
+            }
+        }
+    }
+
     fn why_unreadable(&self, path: &Path) -> Option<String> {
         if let Some(why) = self.around.environment.why_out_of_reach(path) {
             return Some(why);
@@ -164,8 +197,15 @@ fn ourselves() -> String {
 /// The first directory on the way that this user may not enter, or the file if it may not be read. From the mode bits:
 /// becoming the user for the attempt would change the whole process.
 fn barrier(path: &Path, uid: Uid, groups: &[Gid]) -> Option<PathBuf> {
-    const READ: u32 = 4;
-    const ENTER: u32 = 1;
+    barrier_to(path, READ, uid, groups)
+}
+
+const READ: u32 = 4;
+/// Of a directory: enter.
+const EXECUTE: u32 = 1;
+
+/// The same for what else is wanted of the file.
+fn barrier_to(path: &Path, at_end: u32, uid: Uid, groups: &[Gid]) -> Option<PathBuf> {
     if uid.is_root() {
         return None;
     }
@@ -174,7 +214,7 @@ fn barrier(path: &Path, uid: Uid, groups: &[Gid]) -> Option<PathBuf> {
     way.reverse();
     way.into_iter()
         .find(|step| {
-            let wanted = if *step == real { READ } else { ENTER };
+            let wanted = if *step == real { at_end } else { EXECUTE };
             fs::metadata(step).is_ok_and(|meta| {
                 let shift = if meta.uid() == uid.as_raw() {
                     6
@@ -191,8 +231,41 @@ fn barrier(path: &Path, uid: Uid, groups: &[Gid]) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::expand::Environment;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_program_is_one_that_the_user_can_run_and_not_everybody_can_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join("hook");
+        fs::write(&program, "#!/bin/sh\n").expect("written");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mine");
+        set(dir.path(), 0o755);
+        let environment = Environment::default();
+        let around = Surroundings { environment: &environment, directory: dir.path() };
+        let reader = Reader::new(around, Some("nobody"));
+        for (mode, expected) in [
+            (0o755, None),
+            (0o711, None),
+            (0o644, Some("chmod +x")),
+            (0o700, Some("runtime.user `nobody` has no permission at")),
+            (0o777, Some("chmod o-w")),
+        ] {
+            set(&program, mode);
+            let why = reader.why_unrunnable(&program);
+            let is_expected = match (&why, expected) {
+                (Some(why), Some(expected)) => why.contains(expected),
+                (why, expected) => why.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{mode:o}: {why:?}");
+        }
+        set(&program, 0o755);
+        assert_eq!(Reader::new(around, None).why_unrunnable(&program), None);
+        set(dir.path(), 0o700);
+        assert!(reader.why_unrunnable(&program).is_some_and(|why| why.contains("has no permission at")));
+        assert!(reader.why_unrunnable(dir.path()).is_some_and(|why| why.contains("not a regular file")));
+    }
 
     #[test]
     fn a_file_is_looked_at_with_the_eyes_of_the_user_we_become() {

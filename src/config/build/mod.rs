@@ -28,10 +28,10 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let backends = backends::build(&file.backends, &reader, report);
     let routes = routes::build(file, &backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
-    let tls = tls(&file.tls, hostname.as_deref(), &reader, report);
+    let tls = tls(file, hostname.as_deref(), &reader, report);
     let admin = admin(&file.admin, &reader, report);
     let admin_address = admin.address.map(|address| (Spot::top("admin").key("address"), address));
-    let acme_address = tls.acme.as_ref().map(acme::listens);
+    let acme_address = tls.acme.as_ref().and_then(acme::listens);
     let others: Vec<_> = acme_address.into_iter().chain(admin_address).collect();
     overlap::look_at(&listeners, &others, &backends, hostname.as_deref(), report);
     let auth = auth::build(&file.auth, &reader, report);
@@ -180,19 +180,17 @@ fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeou
     }
 }
 
-fn tls(
-    section: &sections::Tls,
-    hostname: Option<&str>,
-    reader: &files::Reader<'_>,
-    report: &mut Report,
-) -> policy::Tls {
+fn tls(file: &File, hostname: Option<&str>, reader: &files::Reader<'_>, report: &mut Report) -> policy::Tls {
+    let section = &file.tls;
     // The public CA's certificate may be the one for the host name.
-    let has_own =
-        |host: &str| section.acme.iter().flat_map(|acme| &acme.names).any(|name| name.eq_ignore_ascii_case(host));
+    let has_own = |host: &str| section.acme.iter().flat_map(|acme| &acme.names).any(|name| acme::covers(name, host));
     let of_files = hostname.filter(|host| !has_own(host));
     let examined = certificates::build(&section.certificates, of_files, reader, report);
     policy::Tls {
-        acme: section.acme.as_ref().and_then(|acme| acme::build(acme, hostname, &examined, reader, report)),
+        acme: section
+            .acme
+            .as_ref()
+            .and_then(|acme| acme::build(acme, &file.state_dir, (hostname, &examined), reader, report)),
         certificates: examined.files,
         only_1_3: section.min_version == MinVersion::Tls13,
         session_tickets: section.session_tickets,

@@ -2,7 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{AcmeChallenge, ClientCertificate, File, Listener, Protocol, Stage, StageAction};
+use super::super::sections::{ClientCertificate, File, Listener, Protocol, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -16,11 +16,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(file.store == "memory", top("store"), "write memory, or leave it out");
 
     let tls = top("tls");
-    unless(
-        file.tls.acme.as_ref().is_none_or(|acme| acme.challenge != AcmeChallenge::Dns01),
-        tls.key("acme").key("challenge"),
-        "write http-01 or tls-alpn-01",
-    );
     unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
 
     let (plaintext, section) = (top("plaintext"), &file.plaintext);

@@ -125,6 +125,9 @@ impl Default for Acme {
             challenge: AcmeChallenge::Http01,
             http_address: default("[::]:80"),
             tls_address: default("[::]:443"),
+            hook: None,
+            hook_timeout: default("2min"),
+            dns_wait: default("10s"),
             key: AcmeKey::Ecdsa,
         }
     }

@@ -26,6 +26,57 @@ pub(crate) enum Mechanisms {
     Only(Vec<String>),
 }
 
+/// A program, and what stands before the arguments of each call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Program {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrList;
+
+        impl<'de> Visitor<'de> for WordOrList {
+            type Value = Program;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a program, or a list of a program and its arguments")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Program, E> {
+                Ok(Program(vec![word.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Program, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = seq.next_element()? {
+                    words.push(word);
+                }
+                Ok(Program(words))
+            }
+        }
+
+        deserializer.deserialize_any(WordOrList)
+    }
+}
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Program {
+    fn schema_name() -> Cow<'static, str> {
+        "Program".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+            "examples": ["/etc/gatepost/dns-hook", ["/usr/local/bin/dns", "--zone", "example.net"]]
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Servers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::<OneOrMany<Server>>::deserialize(deserializer)?.map_or(Self::Off, |servers| Self::Given(servers.0)))

@@ -7,7 +7,7 @@ mod defaults;
 mod forms;
 
 pub(crate) use defaults::default_listeners;
-pub(crate) use forms::{Mechanisms, Servers};
+pub(crate) use forms::{Mechanisms, Program, Servers};
 
 use super::value::{
     Address, Hidden, Host, ListEntry, Named, OneOrMany, OurAddress, Quota, RouteProtocol, SecretText, Size, Span,
@@ -254,12 +254,19 @@ pub(crate) struct Acme {
     /// PEM: the CA to trust at the directory; by default the system's.
     pub(crate) ca: Option<PathBuf>,
     /// How it is proved that the names are ours: `http-01` (a page at port 80 of each name), `tls-alpn-01` (a handshake at
-    /// port 443). `dns-01` is not in this version.
+    /// port 443), or `dns-01` (TXT records, which `hook` sets; for wildcards, and where the CA cannot reach us).
     pub(crate) challenge: AcmeChallenge,
     /// Where http-01 is answered.
     pub(crate) http_address: Address,
     /// Where tls-alpn-01 is answered.
     pub(crate) tls_address: Address,
+    /// For dns-01: the program, or a list of it and its arguments, that is called with `present NAME VALUE` to set a TXT record
+    /// and with `cleanup NAME VALUE` to remove it.
+    pub(crate) hook: Option<Program>,
+    /// How long a call of the hook may take before it is ended.
+    pub(crate) hook_timeout: Span,
+    /// For dns-01: how long the CA is not asked to look after the hook has set the records.
+    pub(crate) dns_wait: Span,
     /// `ecdsa`, `rsa` (for programs from before 2012 or so), or `both`.
     pub(crate) key: AcmeKey,
 }

@@ -1,5 +1,6 @@
 //! The listener that a CA looks at: pages (http-01) or handshakes (tls-alpn-01), and nothing else.
 
+use crate::gate::Counts;
 use crate::policy::AcmeChallenge;
 use crate::tls::Proofs;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -21,6 +23,10 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections at a time; a CA looks from a handful of places at once. What comes above that waits in the kernel's queue.
 const MOST: usize = 256;
+
+/// Connections at a time from one address, an IPv6 one with its /64; what comes above that is closed. A CA may look at all
+/// hundred names of a certificate at once, and behind another web server everybody has one address.
+const MOST_FROM_ONE: usize = 100;
 
 /// How long a connection may last: a CA knows what it wants, and everybody else wants nothing that is here.
 const WHOLE: Duration = Duration::from_secs(3);
@@ -34,29 +40,30 @@ const REST: Duration = Duration::from_millis(500);
 /// Begins to answer, for as long as the process lives.
 pub(super) fn start(
     listening: std::net::TcpListener,
-    challenge: AcmeChallenge,
+    challenge: &AcmeChallenge,
     proofs: &Arc<Proofs>,
 ) -> io::Result<()> {
     let listening = TcpListener::from_std(listening)?;
     let proofs = Arc::clone(proofs);
     let tls = match challenge {
-        AcmeChallenge::Http01 => None,
-        AcmeChallenge::TlsAlpn01 => Some(TlsAcceptor::from(proofs.tls().map_err(io::Error::other)?)),
+        AcmeChallenge::TlsAlpn01(_) => Some(TlsAcceptor::from(proofs.tls().map_err(io::Error::other)?)),
+        _ => None,
     };
     tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(MOST));
+        let (room, guests) = (Arc::new(Semaphore::new(MOST)), Arc::new(Counts::default()));
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-            let stream = match listening.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match listening.accept().await {
+                Ok((stream, address)) => (stream, network(address.ip())),
                 Err(error) => {
                     tracing::warn!("acme: accepting failed: {error}");
                     tokio::time::sleep(REST).await;
                     continue;
                 }
             };
+            let Some(place) = guests.enter(from, Some(MOST_FROM_ONE)) else { continue };
             let (proofs, tls) = (Arc::clone(&proofs), tls.clone());
             tokio::spawn(async move {
-                let _permit = permit;
+                let _held = (permit, place);
                 // Who is cut off or fails is nobody we know; the CA says what it saw.
                 let _ = tokio::time::timeout(WHOLE, async {
                     match tls {
@@ -69,6 +76,14 @@ pub(super) fn start(
         }
     });
     Ok(())
+}
+
+/// Whom an address is counted as.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
+    }
 }
 
 /// The handshake is all of it (RFC 8737, section 3).
@@ -105,11 +120,11 @@ mod tests {
     use std::net::SocketAddr;
     use tokio::io::AsyncReadExt;
 
-    fn listen(challenge: AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
+    fn listen(challenge: fn(SocketAddr) -> AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("a socket option");
         let address = socket.local_addr().expect("bound");
-        start(socket, challenge, proofs).expect("it listens");
+        start(socket, &challenge(address), proofs).expect("it listens");
         address
     }
 
@@ -142,6 +157,37 @@ mod tests {
         ] {
             let answer = said(address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("thumbprint"), "{line}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_the_room_of_all() {
+        let address = listen(AcmeChallenge::Http01, &Arc::default());
+        let mut silent = Vec::new();
+        for _ in 0..MOST_FROM_ONE {
+            silent.push(TcpStream::connect(address).await.expect("it listens"));
+        }
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(said(address, request).await, "", "one more is closed");
+        let other = tokio::net::TcpSocket::new_v4().expect("a socket");
+        other.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127.0.0.0/8 is ours");
+        let mut other = other.connect(address).await.expect("it listens");
+        other.write_all(request).await.expect("it reads");
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_with_its_network() {
+        for (one, other, same) in [
+            ("2001:db8::1", "2001:db8::2:3:4:5", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            let [a, b] = [one, other].map(|address| network(address.parse().expect("an address")));
+            assert_eq!(a == b, same, "{one} {other}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! HTTP towards the CA's directory: one TLS connection a request, verified, bounded in time and size.
 
+use crate::backend::{Unconnected, connect};
 use crate::tls;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -12,12 +13,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long one request may take, from the look-up of the name to the last byte.
 const WHOLE: Duration = Duration::from_secs(60);
+
+/// How much of that the CA's addresses may take together until one of them takes the connection. Each has its share: where
+/// IPv6 leads nowhere, IPv4 has its time.
+const REACHED: Duration = Duration::from_secs(20);
 
 /// The largest answer that is read; a chain of four certificates has ten kilobytes.
 const LARGEST: usize = 1024 * 1024;
@@ -52,13 +58,28 @@ impl Http {
         self.told_to_wait.store(0, Ordering::Relaxed);
     }
 
-    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, String> {
+    /// Reads what stands at a URL, for everybody to see.
+    ///
+    /// # Errors
+    /// Why there is nothing to be read, in words.
+    pub(super) async fn fetch(&self, url: &str) -> Result<(HeaderMap, Bytes), String> {
+        let request = Request::get(url).body(BodyWrapper::default()).map_err(|error| error.to_string())?;
+        let answer = tokio::time::timeout(WHOLE, self.ask(request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(no_answer()))?;
+        if !answer.status().is_success() {
+            return Err(format!("{url}: {}", answer.status()));
+        }
+        let (head, body) = answer.into_parts();
+        Ok((head.headers, body))
+    }
+
+    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, String> {
         let uri = request.uri().clone();
         let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
         let host = host.ok_or_else(|| format!("`{uri}` is no https:// URL"))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = tls::server_name(bare).map_err(|error| error.to_string())?;
-        let tcp = TcpStream::connect((bare, uri.port_u16().unwrap_or(443))).await.map_err(|error| error.to_string())?;
+        let tcp = reach(bare, uri.port_u16().unwrap_or(443)).await?;
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await;
         let stream = stream.map_err(|error| tls::words(&error, bare))?;
         let (mut sender, connection) =
@@ -71,7 +92,7 @@ impl Http {
             let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
             self.told_to_wait.store(seconds.unwrap_or(0), Ordering::Relaxed);
         }
-        Ok(Response::from_parts(head, Full::new(body)))
+        Ok(Response::from_parts(head, body))
     }
 }
 
@@ -84,10 +105,31 @@ impl HttpClient for Http {
         Box::pin(async move {
             let server = request.uri().authority().map(ToString::to_string).unwrap_or_default();
             let asked = tokio::time::timeout(WHOLE, this.ask(request)).await;
-            let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", WHOLE.as_secs())));
-            asked.map(BytesResponse::from).map_err(|why| Error::Other(Box::new(NoAnswer { server, why })))
+            let asked = asked.unwrap_or_else(|_| Err(no_answer()));
+            asked
+                .map(|answer| BytesResponse::from(answer.map(Full::new)))
+                .map_err(|why| Error::Other(Box::new(NoAnswer { server, why })))
         })
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", WHOLE.as_secs())
+}
+
+/// Whether nothing came from the CA at all, as opposed to an answer that is not understood.
+pub(super) fn is_silence(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<NoAnswer>()
+}
+
+/// A connection to one of a host's addresses.
+async fn reach(host: &str, port: u16) -> Result<TcpStream, String> {
+    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(|error| error.to_string())?.collect();
+    connect(&addresses, Instant::now() + REACHED, TcpStream::connect).await.map_err(|why| match why {
+        Unconnected::NoAddress => "the name has no address".to_owned(),
+        Unconnected::Timeout => format!("none of its addresses took a connection within {} s", REACHED.as_secs()),
+        Unconnected::Refused(address, error) => format!("{}: {error}", address.ip()),
+    })
 }
 
 /// The request as a server is asked, not a proxy (RFC 9112, section 3.2.1).

@@ -1,55 +1,86 @@
 //! Gets certificates from a public CA (`tls.acme`) and renews them, while what there was goes on being served.
 //!
 //! ```text
-//! keep ─ a certificate is due ─ attempt ─ account ─ order ─ proofs shown ─ certificate ─ Folder.keep ─ Keeper.poll
+//! keep ─ advice ─ a certificate is due ─ attempt ─ account ─ order ─ proofs shown ─ certificate ─ Folder.keep ─ Keeper.poll
 //!    │                             └ fails: said, and tried again after Tries.wait
-//!    └ answers at tls.acme's address, all the time
+//!    └ answers at tls.acme's address, all the time, or has tls.acme.hook set TXT records
 //! ```
 //!
-//! The socket is bound and the trusted roots are read before the sandbox closes ([`Means`]); after that there is only the
-//! state's folder, and TCP to the directory.
+//! The socket is bound or the hook's helper started, and the trusted roots are read, before the sandbox closes ([`Means`]);
+//! after that there is only the state's folder, and TCP to the directory.
 
+mod advice;
 mod answer;
 mod client;
+mod hook;
 mod order;
+mod ways;
+
+pub use hook::{Helper, HookCommand, SUBCOMMAND, run_hooks};
 
 use super::Server;
 use super::certificates::kinds;
 use crate::observe::{Event, Kind};
 use crate::policy::{self, AcmeChallenge};
 use crate::tls::{self, Folder, Identity, KeyKind, Proofs, Request, Trust};
+use advice::Advice;
 use client::Http;
+use hook::Hook;
 use order::Failure;
 use rustls::ClientConfig;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use ways::Ways;
 
 /// The longest sleep between two looks at the clock: it may be set, and a suspended machine's timers stand still.
 const LOOK: Duration = Duration::from_secs(3600);
 
-/// How long one certificate may take, from the account to the file.
+/// How long one certificate may take, from the account to the file, without the time of hooks.
 const WHOLE: Duration = Duration::from_secs(10 * 60);
 
 /// What must be had before the sandbox closes.
 #[derive(Debug)]
 pub struct Means {
     challenge: AcmeChallenge,
-    listening: TcpListener,
+    /// For a challenge that is answered at an address.
+    listening: Option<TcpListener>,
+    /// For one that is answered in the DNS.
+    helper: Option<Helper>,
     /// Or why the CA could not be verified.
     trust: Result<Arc<ClientConfig>, String>,
 }
 
 impl Means {
-    /// Reads whom to trust at the CA's directory; `listening` is bound to the address of `acme`. This blocks on the disk.
-    pub(super) fn of(acme: &policy::Acme, listening: TcpListener) -> Self {
+    /// Reads whom to trust at the CA's directory; `listening` is bound to the address of `acme`, if it has one. This blocks on
+    /// the disk.
+    pub(super) fn of(acme: &policy::Acme, listening: Option<TcpListener>) -> Self {
         let trust = acme.ca.clone().map_or(Trust::System, Trust::File);
         let trust = trust.roots().map_err(|error| match &acme.ca {
             Some(file) => format!("tls.acme.ca: {} {error}", file.display()),
             None => format!("the system's CAs: {error}"),
         });
         let trust = trust.and_then(|roots| tls::client_config(roots, None).map_err(|error| error.to_string()));
-        Self { challenge: acme.challenge, listening, trust }
+        Self { challenge: acme.challenge.clone(), listening, helper: None, trust }
+    }
+
+    /// Takes the process that runs the hook, which is started later than sockets are bound: as the user.
+    pub fn run_hooks_by(&mut self, helper: Option<Helper>) {
+        self.helper = helper;
+    }
+
+    /// Begins to show proofs.
+    fn show(listening: Option<TcpListener>, helper: Option<Helper>, challenge: &AcmeChallenge) -> Ways {
+        let proofs = Arc::new(Proofs::default());
+        let begun = match (listening, helper) {
+            (Some(listening), _) => answer::start(listening, challenge, &proofs).map(|()| Ways::Here(proofs)),
+            (None, Some(helper)) => Hook::of(helper).map(Ways::Dns),
+            (None, None) => Ok(Ways::Dns(Hook::gone())),
+        };
+        begun.unwrap_or_else(|error| {
+            tracing::error!("acme: no challenge can be answered: {error}");
+            Ways::Dns(Hook::gone())
+        })
     }
 }
 
@@ -57,25 +88,27 @@ impl Means {
 pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acme>) -> Option<&'static str> {
     let new = new?;
     let Some(old) = old else { return Some("tls.acme is new") };
-    if old.challenge != new.challenge {
-        Some("tls.acme.challenge changed")
-    } else if old.address != new.address {
-        Some("the address that tls.acme listens on changed")
-    } else if old.ca != new.ca {
-        Some("tls.acme.ca changed")
-    } else {
-        None
-    }
+    let changed = match (&old.challenge, &new.challenge) {
+        (AcmeChallenge::Http01(before), AcmeChallenge::Http01(after))
+        | (AcmeChallenge::TlsAlpn01(before), AcmeChallenge::TlsAlpn01(after)) => {
+            (before != after).then_some("the address that tls.acme listens on changed")
+        }
+        (AcmeChallenge::Dns01(before), AcmeChallenge::Dns01(after)) => {
+            if (&before.program, &before.arguments) != (&after.program, &after.arguments) {
+                Some("tls.acme.hook changed")
+            } else {
+                (before.timeout != after.timeout).then_some("tls.acme.hook_timeout changed")
+            }
+        }
+        _ => Some("tls.acme.challenge changed"),
+    };
+    changed.or_else(|| (old.ca != new.ca).then_some("tls.acme.ca changed"))
 }
 
 /// Keeps the certificates of the policy in force, for as long as the process lives.
 pub(super) async fn keep(server: Arc<Server>, means: Means) {
-    let Means { challenge, listening, trust } = means;
-    let proofs = Arc::new(Proofs::default());
-    match answer::start(listening, challenge, &proofs) {
-        Ok(()) => {}
-        Err(error) => tracing::error!("acme: no challenge can be answered: {error}"),
-    }
+    let Means { challenge, listening, helper, trust } = means;
+    let ways = Means::show(listening, helper, &challenge);
     let http = match trust {
         Ok(trust) => Http::new(trust),
         Err(why) => {
@@ -84,7 +117,7 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
         }
     };
     // What is waited for belongs to one CA's folder; another directory begins anew.
-    let mut kept: Option<(Folder, tls::Tries)> = None;
+    let mut kept: Option<(Folder, Vec<Lane>)> = None;
     loop {
         let policy = server.policy.load_full();
         let Some(acme) = policy.tls.acme.clone() else {
@@ -92,84 +125,145 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
             continue;
         };
         let folder = Folder::of(&policy.state_dir, &acme.directory);
-        let mut tries = match kept.take() {
-            Some((of, tries)) if of == folder => tries,
-            _ => on_disk(&folder, Folder::tries).await.unwrap_or_default(),
+        let mut lanes = match kept.take() {
+            Some((of, lanes)) if of == folder => lanes,
+            _ => {
+                // A process before this one may have died with proofs in the DNS.
+                ways.clear(&folder).await;
+                Vec::new()
+            }
         };
-        let round = Round { server: &server, http: &http, proofs: &proofs, acme: &acme, folder: &folder };
-        let wait = round.run(&mut tries).await;
-        kept = Some((folder, tries));
+        let wanted = kinds(acme.key);
+        for &kind in wanted {
+            if !lanes.iter().any(|lane| lane.kind == kind) {
+                lanes.push(Lane::begin(kind, &folder).await);
+            }
+        }
+        let round = Round { server: &server, http: &http, ways: &ways, acme: &acme, folder: &folder };
+        let mut wait = LOOK;
+        for lane in lanes.iter_mut().filter(|lane| wanted.contains(&lane.kind)) {
+            wait = wait.min(round.run(lane).await);
+        }
+        kept = Some((folder, lanes));
         tokio::select! {
-            () = tokio::time::sleep(wait.min(LOOK)) => {}
+            () = tokio::time::sleep(wait) => {}
             () = server.reloaded.notified() => {}
         }
     }
 }
 
-/// One look at everything that is wanted.
+/// What is known of one kind of certificate. What befalls one kind does not hold up the other.
+struct Lane {
+    kind: KeyKind,
+    tries: tls::Tries,
+    advice: Option<Advice>,
+}
+
+impl Lane {
+    async fn begin(kind: KeyKind, folder: &Folder) -> Self {
+        let tries = on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default();
+        Self { kind, tries, advice: None }
+    }
+}
+
+/// One look at what is wanted.
 struct Round<'a> {
     server: &'a Arc<Server>,
     http: &'a Http,
-    proofs: &'a Proofs,
+    ways: &'a Ways,
     acme: &'a policy::Acme,
     folder: &'a Folder,
 }
 
 impl Round<'_> {
-    /// Gets what is due, as far as the CA may be asked now, and says how long there is nothing to do.
-    async fn run(&self, tries: &mut tls::Tries) -> Duration {
-        let mut wait = LOOK;
-        for &kind in kinds(self.acme.key) {
-            let there = self.there(kind).await;
-            let due = there.as_deref().map_or(SystemTime::UNIX_EPOCH, tls::renewal);
-            let now = SystemTime::now();
-            if let Ok(left) = due.duration_since(now)
-                && !left.is_zero()
-            {
-                wait = wait.min(left.max(Duration::from_secs(1)));
-                continue;
-            }
-            let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
-            let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
-            let held_up = tries.wait(now);
-            if !held_up.is_zero() {
-                let again = in_words(held_up);
-                let kind = shown(kind);
-                tracing::info!(
-                    "acme: the {kind} certificate for {names} {words}; it failed of late: asked again in {again}"
-                );
-                wait = wait.min(held_up);
-                continue;
-            }
-            tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
-            self.http.forget();
-            let outcome = tokio::time::timeout(WHOLE, self.attempt(kind)).await;
-            self.proofs.clear();
-            let outcome = outcome.unwrap_or(Err(Failure::TooLong)).and_then(|issued| {
-                // Asked again at once, and again, it would be the CA that suffers.
-                if tls::renewal(&issued) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
-            });
-            match outcome {
-                Ok(()) => {
-                    tries.succeed();
-                    // When that one is due is asked at once.
-                    wait = Duration::ZERO;
+    /// Gets the certificate if it is due and the CA may be asked now, and says how long there is nothing to do.
+    async fn run(&self, lane: &mut Lane) -> Duration {
+        let kind = lane.kind;
+        let there = self.there(kind).await;
+        if let Some(identity) = there.as_deref() {
+            self.take_advice(lane, identity).await;
+        }
+        let window = lane.advice.as_ref().and_then(|advice| advice.window);
+        let due = |window| there.as_deref().map_or(SystemTime::UNIX_EPOCH, |there| tls::renewal(there, window));
+        let now = SystemTime::now();
+        // By the CA's word alone.
+        let is_early = due(None) > now;
+        let due = due(window.as_ref());
+        if let Ok(left) = due.duration_since(now)
+            && !left.is_zero()
+        {
+            let again = lane.advice.as_ref().and_then(|advice| advice.again.duration_since(now).ok());
+            return left.min(again.unwrap_or(LOOK)).max(Duration::from_secs(1));
+        }
+        let words = if there.is_some() { "is due for renewal" } else { "is not there yet" };
+        let (names, directory) = (self.acme.names.join(", "), &self.acme.directory);
+        let held_up = self.held_up(lane);
+        if !held_up.is_zero() {
+            let (kind, again) = (shown(kind), in_words(held_up));
+            tracing::info!(
+                "acme: the {kind} certificate for {names} {words}; the CA was asked for it of late: asked again in {again}"
+            );
+            return held_up;
+        }
+        tracing::info!("acme: the {} certificate for {names} {words}: asking {directory}", shown(kind));
+        self.http.forget();
+        let whole = whole(self.acme);
+        let advice = lane.advice.as_ref().filter(|advice| there.is_some() && advice.is_given);
+        let replaces = advice.map(|advice| advice.id.as_str());
+        let outcome = tokio::time::timeout(whole, self.attempt(kind, replaces)).await;
+        self.ways.clear(self.folder).await;
+        let outcome = outcome.unwrap_or(Err(Failure::TooLong(whole))).and_then(|issued| {
+            // Asked again at once, and again, it would be the CA that suffers.
+            if tls::renewal(&issued, None) > SystemTime::now() { Ok(()) } else { Err(Failure::DueAlready) }
+        });
+        match outcome {
+            Ok(()) => {
+                if is_early {
+                    // A CA that wants the next one renewed at once too is asked as one that fails is.
+                    self.fail(lane).await;
+                } else {
+                    lane.tries.succeed();
                 }
-                Err(failure) => {
-                    self.fail(tries).await;
-                    let held_up = tries.wait(SystemTime::now());
-                    wait = wait.min(held_up);
-                    self.say(kind, &failure, there.as_deref(), held_up);
-                }
+                // When that one is due is asked at once.
+                Duration::ZERO
+            }
+            Err(failure) => {
+                self.fail(lane).await;
+                let held_up = self.held_up(lane);
+                self.say(kind, &failure, there.as_deref(), held_up);
+                held_up
             }
         }
-        wait
     }
 
-    async fn fail(&self, tries: &mut tls::Tries) {
-        tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
-        let known = tries.clone();
-        if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(&known)).await {
+    /// Asks the CA when it wants this certificate renewed, unless it has said so and that holds.
+    async fn take_advice(&self, lane: &mut Lane, identity: &Identity) {
+        let Some(id) = tls::certificate_id(identity) else { return };
+        if lane.advice.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+            return;
+        }
+        let before = lane.advice.take();
+        let known = before.as_ref().filter(|before| before.id == id).and_then(|before| before.window);
+        let advice = Advice::ask(self.http, &self.acme.directory, id, before).await;
+        if let Some(window) = advice.window.filter(|window| known != Some(*window)) {
+            let [start, end] = [window.start(), window.end()].map(humantime::format_rfc3339_seconds);
+            let why = advice.explanation.as_ref().map(|page| format!(": {page}")).unwrap_or_default();
+            let (kind, names) = (shown(lane.kind), self.acme.names.join(", "));
+            tracing::info!(
+                "acme: the CA wants the {kind} certificate for {names} renewed between {start} and {end}{why}"
+            );
+        }
+        lane.advice = Some(advice);
+    }
+
+    fn held_up(&self, lane: &Lane) -> Duration {
+        lane.tries.wait(SystemTime::now(), kinds(self.acme.key).len())
+    }
+
+    async fn fail(&self, lane: &mut Lane) {
+        lane.tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
+        let (kind, known) = (lane.kind, lane.tries.clone());
+        if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(kind, &known)).await {
             tracing::error!("acme: {error}");
         }
     }
@@ -180,14 +274,14 @@ impl Round<'_> {
     }
 
     /// Gets one certificate and puts it in service.
-    async fn attempt(&self, kind: KeyKind) -> Result<Arc<Identity>, Failure> {
+    async fn attempt(&self, kind: KeyKind, replaces: Option<&str>) -> Result<Arc<Identity>, Failure> {
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let request = tokio::task::spawn_blocking(move || {
             folder.prove_writable(kind)?;
             Request::new(kind, &names)
         });
         let request = request.await??;
-        let chain = order::certificate(self.http, self.acme, self.folder, &request, self.proofs).await?;
+        let chain = order::certificate(self.http, self.acme, self.folder, (&request, replaces), self.ways).await?;
         let (folder, names) = (self.folder.clone(), self.acme.names.clone());
         let server = Arc::clone(self.server);
         // The names may have changed since; then the keeper has another file before it, or this one is due again.
@@ -221,6 +315,16 @@ impl Round<'_> {
     }
 }
 
+/// How long one certificate may take.
+fn whole(acme: &policy::Acme) -> Duration {
+    match &acme.challenge {
+        AcmeChallenge::Dns01(hook) => {
+            WHOLE + hook.timeout * u32::try_from(acme.names.len()).unwrap_or(u32::MAX) + hook.wait
+        }
+        AcmeChallenge::Http01(_) | AcmeChallenge::TlsAlpn01(_) => WHOLE,
+    }
+}
+
 /// Does something with the folder where it may block; `None` if that panicked, which the log has by then.
 async fn on_disk<T: Send + 'static>(folder: &Folder, work: impl FnOnce(&Folder) -> T + Send + 'static) -> Option<T> {
     let folder = folder.clone();
@@ -242,7 +346,7 @@ fn shown(kind: KeyKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::AcmeKey;
+    use crate::policy::{AcmeKey, DnsHook};
 
     #[test]
     fn what_is_bound_or_read_before_the_sandbox_wants_a_restart_and_nothing_else_does() {
@@ -251,8 +355,7 @@ mod tests {
             names: vec!["mail.example.net".to_owned()],
             directory: "https://acme.example.net/".to_owned(),
             ca: None,
-            challenge: AcmeChallenge::Http01,
-            address: "[::]:80".parse().expect("an address"),
+            challenge: AcmeChallenge::Http01("[::]:80".parse().expect("an address")),
             key: AcmeKey::Ecdsa,
         };
         let others = [
@@ -266,14 +369,31 @@ mod tests {
         }
         assert_eq!(wants_restart(Some(&old), None), None);
         assert_eq!(wants_restart(None, None), None);
+        let http = old.challenge.address().expect("it listens");
+        let hook = DnsHook {
+            program: "/bin/hook".into(),
+            arguments: vec!["-v".to_owned()],
+            timeout: Duration::from_secs(120),
+            wait: Duration::from_secs(10),
+        };
         let others = [
             policy::Acme { ca: Some("ca.pem".into()), ..old.clone() },
-            policy::Acme { challenge: AcmeChallenge::TlsAlpn01, ..old.clone() },
-            policy::Acme { address: "[::]:8080".parse().expect("an address"), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::TlsAlpn01(http), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::Http01("[::]:8080".parse().expect("an address")), ..old.clone() },
+            policy::Acme { challenge: AcmeChallenge::Dns01(hook.clone()), ..old.clone() },
         ];
         for new in &others {
             assert!(wants_restart(Some(&old), Some(new)).is_some(), "{new:?}");
         }
         assert!(wants_restart(None, Some(&old)).is_some());
+        let with = |hook| Some(policy::Acme { challenge: AcmeChallenge::Dns01(hook), ..old.clone() });
+        for (new, expected) in [
+            (DnsHook { wait: Duration::from_secs(9), ..hook.clone() }, None),
+            (DnsHook { program: "/bin/other".into(), ..hook.clone() }, Some("tls.acme.hook changed")),
+            (DnsHook { arguments: Vec::new(), ..hook.clone() }, Some("tls.acme.hook changed")),
+            (DnsHook { timeout: Duration::from_secs(9), ..hook.clone() }, Some("tls.acme.hook_timeout changed")),
+        ] {
+            assert_eq!(wants_restart(with(hook.clone()).as_ref(), with(new.clone()).as_ref()), expected, "{new:?}");
+        }
     }
 }

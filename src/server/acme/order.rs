@@ -1,11 +1,14 @@
 //! One certificate: the account, the order, the proofs, and what the CA says when it says no.
 
-use super::client::Http;
+use super::client::{Http, is_silence};
+use super::hook::{Hook, HookFault};
+use super::ways::{Ways, present};
 use crate::policy::{self, AcmeChallenge};
-use crate::tls::{AcmeError, Folder, Proofs, Request};
+use crate::proto::line::printable;
+use crate::tls::{AcmeError, Folder, Proofs, Request, TxtRecord};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use zeroize::Zeroizing;
 /// How long the CA may look at proofs, or sign.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The longest words of a CA that are passed on.
+/// The longest words of a CA that are passed on, in octets.
 const LONGEST_WORDS: usize = 1000;
 
 /// Why there is no certificate.
@@ -26,6 +29,12 @@ pub(super) enum Failure {
     /// It did not see the proof; its words for each name.
     #[error("the CA did not see that the names are ours: {0}")]
     Proof(String),
+    /// The operator's hook did not set the record.
+    #[error(transparent)]
+    Hook(#[from] HookFault),
+    /// What the CA wants in the DNS is no proof of a name of ours.
+    #[error("the CA wants a TXT record for {}, which is not in tls.acme.names or has more than 237 octets", words(.0))]
+    Record(String),
     /// It does not offer what the configuration wants.
     #[error("the CA does not offer {challenge} for {name}: choose another tls.acme.challenge")]
     NotOffered { challenge: &'static str, name: String },
@@ -39,8 +48,8 @@ pub(super) enum Failure {
     #[error("the CA's certificate is served, but two thirds of its life were over when it came: is our clock right?")]
     DueAlready,
     /// It took longer than anything should.
-    #[error("the CA was not done within ten minutes")]
-    TooLong,
+    #[error("the CA, or tls.acme.hook, was not done within {}", humantime::format_duration(*.0))]
+    TooLong(Duration),
 }
 
 /// What is kept of an account.
@@ -50,26 +59,29 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
-/// Orders the certificate of `request`, shows the proofs, and gives the chain in PEM.
+/// Orders the certificate of `request`, in the place of the one that `replaces` names to a CA that wants to know, shows the proofs, and gives the chain in PEM. The proofs stay until the caller clears
+/// them.
 pub(super) async fn certificate(
     http: &Http,
     acme: &policy::Acme,
     folder: &Folder,
-    request: &Request,
-    proofs: &Proofs,
+    (request, replaces): (&Request, Option<&str>),
+    ways: &Ways,
 ) -> Result<String, Failure> {
     let names: Vec<_> = acme.names.iter().cloned().map(Identifier::Dns).collect();
-    let wanted = NewOrder::new(&names);
-    let begun = async { Ok(account(http, acme, folder).await?.new_order(&wanted).await?) };
+    let begun = async { Ok(begin(&account(http, acme, folder).await?, &names, replaces).await?) };
     let mut order = match begun.await {
         // The CA has lost it, or thrown it out: who may ask once may ask again under another.
         Err(Failure::Ca(error)) if is_unknown_account(&error) => {
             tracing::warn!("acme: the CA does not know our account any more; another is made");
-            new_account(http, acme, folder).await?.new_order(&wanted).await?
+            begin(&new_account(http, acme, folder).await?, &names, replaces).await?
         }
         answer => answer?,
     };
-    prove(&mut order, acme.challenge, proofs).await?;
+    match ways {
+        Ways::Here(proofs) => prove(&mut order, &acme.challenge, proofs).await?,
+        Ways::Dns(hook) => prove_in_dns(&mut order, acme, folder, hook).await?,
+    }
     let patience = RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(PATIENCE);
     match order.poll_ready(&patience).await {
         Ok(OrderStatus::Ready) => {}
@@ -84,6 +96,34 @@ pub(super) async fn certificate(
     }
     order.finalize_csr(request.csr()).await?;
     Ok(order.poll_certificate(&patience).await?)
+}
+
+/// Places the order. Which certificate it replaces (RFC 9773, section 5) is for the CA's own use: where it does not take that, it
+/// is asked without.
+async fn begin(account: &Account, names: &[Identifier], replaces: Option<&str>) -> Result<Order, Error> {
+    if let Some((issuer, serial)) = replaces.and_then(|id| id.split_once('.')) {
+        let replaced = CertificateIdentifier { authority_key_identifier: issuer.into(), serial: serial.into() };
+        match account.new_order(&NewOrder::new(names).replaces(replaced)).await {
+            Err(error) if may_do_without(&error) => {
+                let why = words(&error.to_string());
+                tracing::info!("acme: the CA does not take that the certificate replaces another: {why}");
+            }
+            answer => return answer,
+        }
+    }
+    account.new_order(&NewOrder::new(names)).await
+}
+
+/// Whether an order that names what it replaces may fail for that alone.
+fn may_do_without(error: &Error) -> bool {
+    match error {
+        Error::Api(problem) => {
+            !is_unknown_account(error) && problem.r#type.as_deref() != Some("urn:ietf:params:acme:error:rateLimited")
+        }
+        Error::Other(error) => !is_silence(error.as_ref()),
+        Error::Unsupported(_) => true,
+        _ => false,
+    }
 }
 
 /// The account of last time, or a new one. The CA's terms are agreed to: who writes `tls.acme` has.
@@ -131,10 +171,10 @@ async fn keep(folder: &Folder, account: Zeroizing<String>) -> Result<(), Failure
 }
 
 /// Shows the proof for each name that wants one, and tells the CA to look.
-async fn prove(order: &mut Order, challenge: AcmeChallenge, proofs: &Proofs) -> Result<(), Failure> {
+async fn prove(order: &mut Order, challenge: &AcmeChallenge, proofs: &Proofs) -> Result<(), Failure> {
     let (wanted, challenge) = match challenge {
-        AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
-        AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        AcmeChallenge::TlsAlpn01(_) => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        _ => (ChallengeType::Http01, "http-01"),
     };
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -157,6 +197,48 @@ async fn prove(order: &mut Order, challenge: AcmeChallenge, proofs: &Proofs) -> 
             _ => proofs.show_page(&asked.token, authorization.as_str()),
         }
         asked.set_ready().await?;
+    }
+    Ok(())
+}
+
+/// Has a record set for each name that wants one, waits until they are seen, and tells the CA to look. A name and all names
+/// below it (`*.`) are proved by two records under one name, so all of them stand before the CA looks at the first.
+async fn prove_in_dns(order: &mut Order, acme: &policy::Acme, folder: &Folder, hook: &Hook) -> Result<(), Failure> {
+    let mut is_set = false;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status != AuthorizationStatus::Pending {
+            continue;
+        }
+        let name = authorization.identifier().to_string();
+        // A CA that may ask for any name could have us prove those of others in the zone to somebody else.
+        let host = name.strip_prefix("*.").unwrap_or(&name);
+        if !acme.names.iter().any(|ours| ours.strip_prefix("*.").unwrap_or(ours) == host) {
+            return Err(Failure::Record(name));
+        }
+        let Some(asked) = authorization.challenge(ChallengeType::Dns01) else {
+            return Err(Failure::NotOffered { challenge: "dns-01", name });
+        };
+        let record = TxtRecord::new(host, &asked.key_authorization().dns_value());
+        let record = record.map_err(|_| Failure::Record(name.clone()))?;
+        present(hook, folder, record).await?;
+        is_set = true;
+    }
+    if !is_set {
+        return Ok(());
+    }
+    if let AcmeChallenge::Dns01(hook) = &acme.challenge {
+        tokio::time::sleep(hook.wait).await;
+    }
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Pending
+            && let Some(mut asked) = authorization.challenge(ChallengeType::Dns01)
+        {
+            asked.set_ready().await?;
+        }
     }
     Ok(())
 }
@@ -186,10 +268,10 @@ fn is_unknown_account(error: &Error) -> bool {
     kind == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
-/// Words from the network for the log: of a bounded length, in one line.
+/// Words from the network for the log: of a bounded length, in one line that cannot turn round what stands beside it.
 fn words(text: &str) -> String {
     let text = text.strip_prefix("API error: ").unwrap_or(text);
-    text.chars().take(LONGEST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text.as_bytes(), LONGEST_WORDS)
 }
 
 #[cfg(test)]
@@ -198,7 +280,12 @@ mod tests {
 
     #[test]
     fn the_cas_words_come_in_one_line_and_not_without_end() {
-        assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), "no  no [31m (x)");
-        assert_eq!(words(&"é".repeat(5000)).chars().count(), LONGEST_WORDS);
+        assert_eq!(words("API error: no\r\nno\u{1b}[31m (x)"), r"no\u{d}\u{a}no\u{1b}[31m (x)");
+        assert_eq!(
+            words("mail\u{202e}ten.elpmaxe"),
+            r"mail\u{202e}ten.elpmaxe",
+            "a mark of direction is shown, not obeyed"
+        );
+        assert_eq!(words(&"é".repeat(5000)).len(), LONGEST_WORDS);
     }
 }

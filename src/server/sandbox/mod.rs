@@ -1,8 +1,8 @@
 //! Gives up, at start and for good, what the process will not need: root, other people's files, programs.
 //!
 //! ```text
-//!   sockets bound ─ confine ─┬─ folders made ─ runtime.user ─ Landlock ─ seccomp ─┬─ log, runtime, every other thread
-//!                            │        root                      [files]   [calls] │
+//!   sockets bound ─ confine ─┬─ folders made ─ runtime.user ─ tls.acme.hook's helper ─ Landlock ─ seccomp ─┬─ log, runtime, every other thread
+//!                            │        root                     [another process]      [files]   [calls]     │
 //! ```
 //!
 //! The kernel binds the thread that asks and what it starts, so all of it comes before there is a second one. What the
@@ -11,8 +11,9 @@
 mod calls;
 mod files;
 
+use super::acme::Helper;
 use super::privileges::{self, Identity, PrivilegeError};
-use crate::policy::{ClientAddress, LoneFile, Policy, Reach};
+use crate::policy::{AcmeChallenge, ClientAddress, LoneFile, Policy, Reach};
 use landlock::RulesetStatus;
 use std::collections::BTreeSet;
 use std::io;
@@ -33,6 +34,8 @@ pub struct Sandbox {
     lone: BTreeSet<LoneFile>,
     /// What there is to say, once there is a log.
     said: Vec<(tracing::Level, String)>,
+    /// The process that runs `tls.acme.hook`, if there is one to run.
+    helper: Option<Helper>,
     /// Keeps `/proc/self` the same file: the kernel may forget and make anew what nobody holds, and the right with it.
     _own_process: Option<std::fs::File>,
 }
@@ -51,6 +54,9 @@ pub enum ConfineError {
     /// Root would stay.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+    /// No process for the hook can be started.
+    #[error("tls.acme.hook: the process that is to run it cannot be started (/proc/self/exe): {0}")]
+    Helper(io::Error),
 }
 
 /// Makes the folders that are ours, becomes `runtime.user`, and closes the sandbox if the policy wants one. Must run
@@ -59,7 +65,8 @@ pub enum ConfineError {
 /// # Errors
 /// [`ConfineError`]; the process must not go on then.
 pub fn confine(policy: &Policy, identity: Option<&Identity>) -> Result<Sandbox, ConfineError> {
-    let mut sandbox = Sandbox { reach: None, lone: BTreeSet::new(), said: Vec::new(), _own_process: None };
+    let mut sandbox =
+        Sandbox { reach: None, lone: BTreeSet::new(), said: Vec::new(), helper: None, _own_process: None };
     own_folder(&policy.state_dir, 0o700, identity)
         .map_err(|error| ConfineError::State { path: policy.state_dir.clone(), error })?;
     if let Some(folder) = policy.admin.socket.as_deref().and_then(Path::parent)
@@ -76,6 +83,9 @@ pub fn confine(policy: &Policy, identity: Option<&Identity>) -> Result<Sandbox, 
     // Becoming somebody else sets it anew, to what the machine's fs.suid_dumpable says.
     if let Err(error) = privileges::forbid_dumps() {
         sandbox.warn(format!("core dumps, which would hold passwords, cannot be forbidden: {error}"));
+    }
+    if let Some(AcmeChallenge::Dns01(hook)) = policy.tls.acme.as_ref().map(|acme| &acme.challenge) {
+        sandbox.helper = Some(Helper::start(hook).map_err(ConfineError::Helper)?);
     }
     if policy.runtime.sandbox {
         sandbox.close(policy);
@@ -125,6 +135,11 @@ impl Sandbox {
 
     fn warn(&mut self, words: String) {
         self.said.push((tracing::Level::WARN, words));
+    }
+
+    /// The process outside of it that runs `tls.acme.hook`, if the policy has one; once.
+    pub fn take_helper(&mut self) -> Option<Helper> {
+        self.helper.take()
     }
 
     /// The files that are left to the process; `None`: all of them.

@@ -13,7 +13,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 /// What a CA does with a request: it takes the names and the key out of it.
-fn issue(authority: &Authority, request: &Request, life: Duration, now: SystemTime) -> String {
+pub(super) fn issue(authority: &Authority, request: &Request, life: Duration, now: SystemTime) -> String {
     let csr = CertificateSigningRequestDer::from(request.csr().to_vec());
     let mut csr = CertificateSigningRequestParams::from_der(&csr).expect("a request");
     csr.params.not_before = time::OffsetDateTime::from(now);
@@ -94,10 +94,10 @@ fn renewal_is_due_after_two_thirds_and_not_for_all_at_once() {
         let folder = Folder::of(directory.path(), URL);
         let request = Request::new(KeyKind::Ecdsa, &names).expect("a request");
         let identity = folder.keep(&request, &issue(&authority, &request, 90 * DAY, now), &names, now).expect("sound");
-        let at = renewal(&identity);
+        let at = renewal(&identity, None);
         let age = at.duration_since(identity.not_before()).expect("later");
         assert!((60 * DAY..=63 * DAY).contains(&age), "{age:?}");
-        assert_eq!(renewal(&identity), at, "whenever it is asked");
+        assert_eq!(renewal(&identity, None), at, "whenever it is asked");
         moments.insert(at);
     }
     assert!(moments.len() > 1, "{moments:?}");

@@ -1,0 +1,86 @@
+# A CA with renewal information (RFC 9773) made of one without, as Debian's pebble is: it stands in front of it under the same
+# address, names `renewalInfo` in the directory, answers there, and takes `replaces` in orders.
+# Arguments: address, certificate chain, key, and what it says: past, broken, or refuses (like past, but takes no `replaces`).
+import base64
+import datetime
+import http.client
+import json
+import ssl
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ADDRESS, CHAIN, KEY, MANNER = sys.argv[1:]
+OF_THE_CONNECTION = ("Content-Length", "Transfer-Encoding", "Date", "Connection")
+
+
+def log(*words):
+    print(*words, flush=True)
+
+
+class Front(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path.startswith("/renewal/"):
+            log("asked", self.path.removeprefix("/renewal/"))
+            return self.renewal_info()
+        self.forward(b"")
+
+    def do_HEAD(self):
+        self.forward(b"")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        payload = json.loads(body)["payload"]
+        order = json.loads(base64.urlsafe_b64decode(payload + "==") or b"{}")
+        replaces = order.get("replaces") if "identifiers" in order else None
+        if "identifiers" in order:
+            log("order", replaces)
+        if replaces and MANNER == "refuses":
+            problem = {"type": "urn:ietf:params:acme:error:alreadyReplaced", "detail": "it has a successor", "status": 409}
+            return self.answer(409, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode())
+        self.forward(body, replaces)
+
+    def renewal_info(self):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        start, end = now - datetime.timedelta(days=2), now - datetime.timedelta(days=1)
+        window = {"start": start.isoformat(), "end": end.isoformat()}
+        page = {"suggestedWindow": window, "explanationURL": "https://ca.example.net/incident"}
+        body = b'{"suggestedWindow":' if MANNER == "broken" else json.dumps(page).encode()
+        self.answer(200, {"Content-Type": "application/json", "Retry-After": "21600"}, body)
+
+    def forward(self, body, replaces=None):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        pebble = http.client.HTTPSConnection(ADDRESS, 14000, context=context, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name != "Connection"}
+        pebble.request(self.command, self.path, body, headers)
+        answer = pebble.getresponse()
+        said = answer.read()
+        if self.path == "/dir":
+            directory = json.loads(said)
+            directory["renewalInfo"] = f"https://{self.headers['Host']}/renewal"
+            said = json.dumps(directory).encode()
+        if replaces and answer.status == 201:
+            said = json.dumps({**json.loads(said), "replaces": replaces}).encode()
+        kept = {name: value for name, value in answer.getheaders() if name not in OF_THE_CONNECTION}
+        self.answer(answer.status, kept, said)
+
+    def answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+server = ThreadingHTTPServer((ADDRESS, 14001), Front)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(CHAIN, KEY)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
