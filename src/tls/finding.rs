@@ -32,6 +32,8 @@ pub enum ChainFinding {
     Garbled { file: PathBuf, error: String },
     /// There is no certificate in the file; `holds` says what there is.
     NoCertificate { file: PathBuf, holds: &'static str },
+    /// There is nobody in the file who could sign clients' certificates; `holds` says what there is.
+    NoClientCa { file: PathBuf, holds: &'static str },
     /// There is no private key in the file; `holds` says what there is.
     NoKey { file: PathBuf, holds: &'static str },
     /// The key is protected by a passphrase.
@@ -111,6 +113,7 @@ impl ChainFinding {
                 | Self::NotPem { .. }
                 | Self::Garbled { .. }
                 | Self::NoCertificate { .. }
+                | Self::NoClientCa { .. }
                 | Self::NoKey { .. }
                 | Self::BadCertificate { .. }
                 | Self::BadKey { .. }
@@ -127,6 +130,7 @@ impl ChainFinding {
             Self::NotPem { .. } => "not_pem",
             Self::Garbled { .. } => "garbled",
             Self::NoCertificate { .. } => "no_certificate",
+            Self::NoClientCa { .. } => "no_client_ca",
             Self::NoKey { .. } => "no_key",
             Self::EncryptedKey { .. } => "encrypted_key",
             Self::BadCertificate { .. } => "bad_certificate",
@@ -178,6 +182,12 @@ impl fmt::Display for ChainFinding {
                 f,
                 "no certificate in {}: it holds {holds}; give the file with the BEGIN CERTIFICATE lines \
                  (fullchain.pem) as chain",
+                file.display()
+            ),
+            Self::NoClientCa { file, holds } => write!(
+                f,
+                "nobody in {} who signs clients' certificates: it holds {holds}; give the CA's own certificate (BEGIN \
+                 CERTIFICATE)",
                 file.display()
             ),
             Self::NoKey { file, holds } => write!(
