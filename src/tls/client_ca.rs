@@ -103,20 +103,19 @@ impl ClientCa {
             let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| bad(error.to_string()))?;
             look_at(file, &parsed, now, &mut warnings);
         }
-        let garbled = |error: &dyn fmt::Display| {
-            let error = format!("a list of revoked certificates: {error}");
-            ChainFinding::Garbled { file: file.to_owned(), error }
-        };
-        let lists = CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-        let lists = lists.map_err(|error| garbled(&error))?;
-        warnings.extend(lists.iter().filter_map(|list| old(file, list, now)));
+        let lists = CertificateRevocationListDer::pem_slice_iter(bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| ChainFinding::Garbled { file: file.to_owned(), error: error.to_string() })?;
+        for list in &lists {
+            warnings.extend(look_at_list(file, list, now)?);
+        }
         let hints: usize = roots.subjects().iter().map(|subject| subject.as_ref().len() + 2).sum();
         // A CA without a list in the file is believed about all that it has signed.
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .with_crls(lists)
             .allow_unknown_revocation_status();
         let builder = if hints > MOST_HINTS { builder.clear_root_hint_subjects() } else { builder };
-        let verifier = builder.build().map_err(|error| garbled(&error))?;
+        let verifier = builder.build().map_err(|error| bad_list(file, error))?;
         Ok((Self(Some(verifier)), warnings))
     }
 
@@ -152,11 +151,20 @@ fn look_at(file: &Path, ca: &X509Certificate<'_>, now: SystemTime, warnings: &mu
     }
 }
 
-fn old(file: &Path, list: &[u8], now: SystemTime) -> Option<ClientCaWarning> {
-    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
-    let due = chain::system_time(list.next_update()?);
+/// What the library would not say, or not so that it helps.
+fn look_at_list(file: &Path, list: &[u8], now: SystemTime) -> Result<Option<ClientCaWarning>, ChainFinding> {
+    let (_, list) = CertificateRevocationList::from_der(list).map_err(|error| bad_list(file, error))?;
+    if list.version().is_none() {
+        let why = "it is of version 1; openssl makes it of version 2 where its configuration has crlnumber = FILE";
+        return Err(bad_list(file, why));
+    }
+    let due = list.next_update().map(chain::system_time).filter(|due| *due < now);
     let issuer = list.issuer().to_string();
-    (due < now).then(|| ClientCaWarning::OldList { file: file.to_owned(), issuer, due })
+    Ok(due.map(|due| ClientCaWarning::OldList { file: file.to_owned(), issuer, due }))
+}
+
+fn bad_list(file: &Path, error: impl fmt::Display) -> ChainFinding {
+    ChainFinding::BadList { file: file.to_owned(), error: error.to_string() }
 }
 
 /// The library's verifier, with a bound on what is kept of a client, and where there is none with nobody who is believed.

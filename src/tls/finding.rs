@@ -34,6 +34,8 @@ pub enum ChainFinding {
     NoCertificate { file: PathBuf, holds: &'static str },
     /// There is nobody in the file who could sign clients' certificates; `holds` says what there is.
     NoClientCa { file: PathBuf, holds: &'static str },
+    /// A list of revoked certificates in the file cannot be used.
+    BadList { file: PathBuf, error: String },
     /// There is no private key in the file; `holds` says what there is.
     NoKey { file: PathBuf, holds: &'static str },
     /// The key is protected by a passphrase.
@@ -131,6 +133,7 @@ impl ChainFinding {
             Self::Garbled { .. } => "garbled",
             Self::NoCertificate { .. } => "no_certificate",
             Self::NoClientCa { .. } => "no_client_ca",
+            Self::BadList { .. } => "bad_list",
             Self::NoKey { .. } => "no_key",
             Self::EncryptedKey { .. } => "encrypted_key",
             Self::BadCertificate { .. } => "bad_certificate",
@@ -190,6 +193,9 @@ impl fmt::Display for ChainFinding {
                  CERTIFICATE)",
                 file.display()
             ),
+            Self::BadList { file, error } => {
+                write!(f, "a list of revoked certificates (CRL) in {} cannot be used: {error}", file.display())
+            }
             Self::NoKey { file, holds } => write!(
                 f,
                 "no private key in {}: it holds {holds}; give the file with the BEGIN PRIVATE KEY line \

@@ -73,7 +73,7 @@ fn a_customer_gets_a_certificate_that_is_for_no_server() {
     assert!(shown.contains("email:joe@example.net"), "{shown}");
 
     issue("Joe Baker").ends(0, &["Joe_Baker.pem"]);
-    issue("../.evil/Joe").ends(0, &["/___.evil_Joe.pem"]);
+    issue("../.evil/Joe").ends(0, &["/_._.evil_Joe.pem"]);
     for (name, words) in [("", "write an address or a name"), ("jö@example.net", "ASCII"), (&"x".repeat(65), "64")] {
         issue(name).ends(1, &[words]);
     }

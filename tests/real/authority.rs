@@ -41,11 +41,13 @@ impl Authority {
         );
         write(
             &authority.0.join("ca.cnf"),
-            "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\nunique_subject=no\npolicy=any\n\
+            "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\ncrlnumber=crlnumber\nunique_subject=no\npolicy=any\n\
              [any]\ncommonName=supplied\n",
         );
         write(&authority.0.join("index.txt"), "");
         write(&authority.0.join("serial"), "01\n");
+        // Lists are of version 2 with it.
+        write(&authority.0.join("crlnumber"), "01\n");
         authority
     }
 

@@ -3,6 +3,14 @@ use super::*;
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, SerialNumber};
 use time::OffsetDateTime;
 
+/// A list as openssl makes it without more ado.
+const VERSION_1: &str = "-----BEGIN X509 CRL-----\n\
+MIGVMDwwCgYIKoZIzj0EAwIwDjEMMAoGA1UEAwwDT2xkFw0yNjExMjgxMTIzMTVa\n\
+GA8yMTA5MDExNzExMjMxNVowCgYIKoZIzj0EAwIDSQAwRgIhAKc5eEENpyc0dVKA\n\
+9mo1+pCrxrNubV4s0hv6uqoLZPzrAiEAhq42BXwUCpIYFyFKgswn3acKSVBeleuK\n\
+3x8GMvG40J4=\n\
+-----END X509 CRL-----\n";
+
 fn read(text: impl AsRef<[u8]>) -> Result<(ClientCa, Vec<ClientCaWarning>), ChainFinding> {
     ClientCa::understand(Path::new("clients.pem"), text.as_ref(), SystemTime::now())
 }
@@ -89,12 +97,16 @@ fn what_is_wrong_with_a_file_is_said_and_none_of_it_is_taken() {
         (ca.leaf(&["a.example"]).key, "no_client_ca"),
         (format!("{good}{}", &good[..200]), "garbled"),
         (format!("{good}{}", pem(b"nothing")), "bad_certificate"),
-        (format!("{good}-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "garbled"),
+        (format!("{good}-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "bad_list"),
+        (format!("{good}{}", &list(&ca, SystemTime::now() + DAY)[..200]), "garbled"),
+        (format!("{good}{VERSION_1}"), "bad_list"),
     ] {
         let finding = read(&text).expect_err(code);
         assert_eq!(finding.code(), code, "{finding}");
-        assert!(finding.to_string().contains("clients.pem") && finding.may_settle(), "{finding}");
+        assert!(finding.to_string().contains("clients.pem"), "{finding}");
+        assert_eq!(finding.may_settle(), code != "bad_list", "{finding}");
     }
+    assert!(read(good + VERSION_1).expect_err("version 1").to_string().contains("crlnumber"));
     let absent = ClientCa::read(Path::new("/absent.pem"), SystemTime::now()).expect_err("absent");
     assert_eq!(absent.code(), "unreadable");
 }
