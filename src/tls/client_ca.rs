@@ -21,11 +21,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 /// The most that a client's chain may have in octets. rustls keeps it as long as the session lasts; three certificates with
 /// RSA keys of 4096 bits have six thousand.
 const LARGEST_CHAIN: usize = 12 * 1024;
+/// The most certificates in it: a stranger can have each held against each.
+const LONGEST_CHAIN: usize = 6;
 
 /// The most that is spent on naming the CAs in each handshake, by which programs choose what to show; where it is more
 /// they are not named, and programs choose freely.
@@ -62,6 +65,12 @@ pub enum ClientCaWarning {
         "the certificate of {subject} in {} is not a CA's: name the one that signed it, if its customers are meant", file.display()
     )]
     NotCa { file: PathBuf, subject: String },
+    /// Its key is too short, and nothing that it has signed is believed.
+    #[error(
+        "the CA {subject} in {} has a weak key ({key}), and nobody with a certificate of it comes in: make a new one with \
+         RSA of 2048 bits, or ECDSA P-256, and issue the certificates anew", file.display()
+    )]
+    WeakKey { file: PathBuf, subject: String, key: String },
     /// Its time is over. Its signatures count all the same, as a root's do everywhere.
     #[error(
         "the CA {subject} in {} expired on {}: who has a certificate of it still comes in; take it out, or put the new one there", file.display(), finding::date(*not_after)
@@ -146,9 +155,16 @@ fn look_at(file: &Path, ca: &X509Certificate<'_>, now: SystemTime, warnings: &mu
         }
     } else if !ca.is_ca() && ca.version() == x509_parser::x509::X509Version::V3 {
         warnings.push(ClientCaWarning::NotCa { file, subject });
+    } else if is_weak(ca) {
+        warnings.push(ClientCaWarning::WeakKey { file, subject, key: chain::key_in_words(ca) });
     } else if not_after < now {
         warnings.push(ClientCaWarning::Expired { file, subject, not_after });
     }
+}
+
+/// Whether the library takes no signature by its key.
+fn is_weak(ca: &X509Certificate<'_>) -> bool {
+    matches!(ca.public_key().parsed(), Ok(PublicKey::RSA(key)) if key.key_size() < 2048)
 }
 
 /// What the library would not say, or not so that it helps.
@@ -175,7 +191,7 @@ struct Verifier {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("its chain has more than {LARGEST_CHAIN} octets")]
+#[error("its chain has more than {LARGEST_CHAIN} octets, or than {LONGEST_CHAIN} certificates")]
 struct TooLarge;
 
 impl ClientCertVerifier for Verifier {
@@ -193,7 +209,8 @@ impl ClientCertVerifier for Verifier {
         above: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if own.len() + above.iter().map(|certificate| certificate.len()).sum::<usize>() > LARGEST_CHAIN {
+        let octets = own.len() + above.iter().map(|certificate| certificate.len()).sum::<usize>();
+        if octets > LARGEST_CHAIN || above.len() >= LONGEST_CHAIN {
             return Err(CertificateError::Other(OtherError(Arc::new(TooLarge))).into());
         }
         let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);

@@ -127,7 +127,10 @@ pub fn failure_words(error: &Error) -> String {
         CertificateError::UnknownIssuer => {
             "the client's certificate is signed by nobody in tls.client_ca, or came without what is between".to_owned()
         }
-        CertificateError::BadSignature => "the client does not have the key of the certificate it shows".to_owned(),
+        CertificateError::BadSignature => {
+            "the client did not prove to have its certificate's key, or that is too weak (RSA below 2048 bits)"
+                .to_owned()
+        }
         CertificateError::Revoked => "the client's certificate is revoked".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the client's certificate is for other purposes than a client's (its extended key usage)".to_owned()

@@ -11,6 +11,20 @@ GA8yMTA5MDExNzExMjMxNVowCgYIKoZIzj0EAwIDSQAwRgIhAKc5eEENpyc0dVKA\n\
 3x8GMvG40J4=\n\
 -----END X509 CRL-----\n";
 
+const WEAK: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIB/DCCAWWgAwIBAgIUau6gEuPXZ160yfe2RkwlWJnTcWIwDQYJKoZIhvcNAQEL\n\
+BQAwDzENMAsGA1UEAwwEV2VhazAgFw0yNjExMjgxMTM5MTJaGA8yMTA5MDExNzEx\n\
+MzkxMlowDzENMAsGA1UEAwwEV2VhazCBnzANBgkqhkiG9w0BAQEFAAOBjQAwgYkC\n\
+gYEArF8XjwZHHUc1Wi7rJSFfazQ4Jy5VUgQ5hhuccWpM6fCnOV2JP4MhMFSaqbvk\n\
+tAVGJTq+QgVGm2SYKsljf6JzxKn2fNrqf5ELu7OkFGMadaJM0zx4+PxP/XK8rMWf\n\
+OOw48XkmR+kO4I+YqPKn1AjfRrI27NSX7qIbkpsbGo3EETkCAwEAAaNTMFEwHQYD\n\
+VR0OBBYEFCrHCtvghzMsNWd5WBSN6D+TkGkdMB8GA1UdIwQYMBaAFCrHCtvghzMs\n\
+NWd5WBSN6D+TkGkdMA8GA1UdEwEB/wQFMAMBAf8wDQYJKoZIhvcNAQELBQADgYEA\n\
+AOgHLAaAQPXQe7vOUAXrcVwUxdj0abr4rBBF50ui9cj2YY9ZVnwY80vgwoYqGYWU\n\
+k7qZAtmBaY+bQAxVaGt9QOByVR0Fx3MftDFpev26YYvNOvSuAoMXQ10TAUyS2J0b\n\
+TOmNLAtiOCrThwiMx5rpqt4OFTnUQkgDxzJn9GQTm2M=\n\
+-----END CERTIFICATE-----\n";
+
 fn read(text: impl AsRef<[u8]>) -> Result<(ClientCa, Vec<ClientCaWarning>), ChainFinding> {
     ClientCa::understand(Path::new("clients.pem"), text.as_ref(), SystemTime::now())
 }
@@ -66,6 +80,9 @@ fn what_may_not_be_meant_is_told() {
     params.not_after = OffsetDateTime::from(SystemTime::now() - DAY);
     let old = params.self_signed(&key()).expect("signs").pem();
     assert!(said(old)[0].contains("CN=Old in clients.pem expired on 2"));
+
+    // By `openssl req -x509 -newkey rsa:1024`: rcgen makes none so short.
+    assert!(said(WEAK.to_owned())[0].contains("weak key (RSA, 1024 bits)"));
 
     let due = said(ca.root.pem() + &list(&ca, SystemTime::now() - DAY));
     assert!(due.len() == 1 && due[0].contains("was to be renewed by 2"), "{due:?}");

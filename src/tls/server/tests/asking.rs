@@ -111,7 +111,10 @@ fn a_bad_certificate_is_refused_under_both_demands_and_the_fault_is_named() {
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let mut swollen = params("a@example.net");
     swollen.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 1], vec![4; 13 * 1024])];
+    let mut long = signed(params("a@example.net"));
+    long.intermediate = long.intermediate.repeat(6);
     for (leaf, alert, words) in [
+        (long, AlertDescription::CertificateUnknown, "6 certificates"),
         (signed(old), AlertDescription::CertificateExpired, "expired"),
         (signed(new), AlertDescription::CertificateExpired, "not valid yet"),
         (Authority::new().sign(params("a@example.net"), &key()), AlertDescription::UnknownCA, "tls.client_ca"),
