@@ -21,7 +21,7 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/gatepost";
 pub(crate) enum CertCommand {
     /// Makes the CA, as `gatepost run` does where no certificate is given; one that is there stays as it is
     Init(InitArguments),
-    /// Issues a certificate for these names, for a server beside the gateway or for another gateway
+    /// Issues a certificate for these names, for a server beside the gateway or for another gateway, or to a customer
     Issue(IssueArguments),
     /// Shows what stands in a certificate file, and what is wrong with it
     Show(show::ShowArguments),
@@ -55,8 +55,11 @@ pub(crate) struct IssueArguments {
     #[command(flatten)]
     state: StateArguments,
     /// Host names and addresses; `*.example.net` too
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "client")]
     names: Vec<Name>,
+    /// For a customer instead, who shows it where `client_certificate` asks for one: joe@example.net, or a name
+    #[arg(long, value_name = "NAME", conflicts_with = "names")]
+    client: Option<String>,
     /// The folder for NAME.pem and NAME.key
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -164,10 +167,15 @@ fn init(arguments: &InitArguments) -> anyhow::Result<u8> {
 
 fn issue(arguments: &IssueArguments) -> anyhow::Result<u8> {
     let ca = arguments.state.open()?;
-    let issued = ca.issue(&arguments.names, SystemTime::now())?;
-    let first = arguments.names.first().map(ToString::to_string).unwrap_or_default();
-    // Neither a star nor the colons of an address are for a file's name.
-    let stem = first.replace('*', "_").replace(':', "-");
+    let (issued, stem) = match &arguments.client {
+        Some(name) => (ca.issue_to_client(name, SystemTime::now())?, file_name(name)),
+        None => {
+            let first = arguments.names.first().map(ToString::to_string).unwrap_or_default();
+            // Neither a star nor the colons of an address are for a file's name.
+            let stem = first.replace('*', "_").replace(':', "-");
+            (ca.issue(&arguments.names, SystemTime::now())?, stem)
+        }
+    };
     let (chain, key) = (arguments.out.join(format!("{stem}.pem")), arguments.out.join(format!("{stem}.key")));
     create(&key, 0o600, issued.key_pem.as_bytes())?;
     if let Err(error) = create(&chain, 0o644, issued.certificate_pem.as_bytes()) {
@@ -176,6 +184,14 @@ fn issue(arguments: &IssueArguments) -> anyhow::Result<u8> {
         return Err(error);
     }
     let until = humantime::format_rfc3339_seconds(issued.not_after);
+    if arguments.client.is_some() {
+        let (chain, key, root) = (chain.display(), key.display(), ca.root_file());
+        say(format_args!("{chain} and {key}: good until {until}, where tls.client_ca is {}", root.display()));
+        say(
+            "mail programs and phones take both as one file: openssl pkcs12 -export -in NAME.pem -inkey NAME.key -out NAME.p12",
+        );
+        return Ok(FINE);
+    }
     say(format_args!(
         "{} and {}: good until {until}, for who trusts the root (`gatepost cert export`)",
         chain.display(),
@@ -183,6 +199,18 @@ fn issue(arguments: &IssueArguments) -> anyhow::Result<u8> {
     ));
     say("it does not renew itself: issue it again before that, and move these two away first");
     Ok(FINE)
+}
+
+/// A customer's name as a file's, whatever is in it.
+fn file_name(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '@' | '-' | '_' | '+');
+    let mut stem = String::new();
+    for c in name.chars().take(200) {
+        // A dot that stands first hides a file, and two of them lead elsewhere.
+        let is_inner_dot = c == '.' && stem.chars().last().is_some_and(|last| last != '.');
+        stem.push(if is_plain(c) || is_inner_dot { c } else { '_' });
+    }
+    stem
 }
 
 /// Writes a file that must not be there: a certificate in use is not overwritten.

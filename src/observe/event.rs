@@ -171,6 +171,17 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     pub alpn: Option<String>,
     pub resumed: bool,
+    /// Where the client has shown a certificate, and it was found good.
+    pub client: Option<Box<Client>>,
+}
+
+/// Whom a client has proved to be by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The name in it; none where there is none, or none that could be one.
+    pub name: Option<String>,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
 }
 
 impl Event {
@@ -242,13 +253,26 @@ impl Serialize for Event {
 
 impl Serialize for TlsFacts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(6))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("version", self.version)?;
         map.serialize_entry("cipher", self.cipher)?;
         map.serialize_entry("group", &self.group)?;
         map.serialize_entry("sni", &self.sni.as_deref().map(|text| safe(text, 255)))?;
         map.serialize_entry("alpn", &self.alpn.as_deref().map(|text| safe(text, 255)))?;
         map.serialize_entry("resumed", &self.resumed)?;
+        if let Some(client) = &self.client {
+            map.serialize_entry("client", client)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Client {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("name", &self.name.as_deref().map(|text| safe(text, 255)))?;
+        let sha256 = self.sha256.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+        map.serialize_entry("sha256", &sha256)?;
         map.end()
     }
 }
@@ -309,6 +333,7 @@ mod tests {
             sni: None,
             alpn: None,
             resumed: false,
+            client: None,
         }));
         event.mechanism = Some(Mechanism::PLAIN);
         event.duration = Some(Duration::from_micros(1_234_567));
@@ -320,6 +345,31 @@ mod tests {
             r#""mechanism":"PLAIN","duration_ms":1234,"bytes_in":10}"#
         );
         assert_eq!(json(&event), expected);
+    }
+
+    #[test]
+    fn who_has_shown_a_certificate_stands_within_tls() {
+        let mut event = Event::new(Kind::AuthOk);
+        let client = |name: Option<&str>| {
+            let client = Client { name: name.map(str::to_owned), sha256: [0xab; 32] };
+            Some(Arc::new(TlsFacts {
+                version: "1.3",
+                cipher: "TLS_AES_256_GCM_SHA384",
+                group: None,
+                sni: None,
+                alpn: None,
+                resumed: false,
+                client: Some(Box::new(client)),
+            }))
+        };
+        event.tls = client(Some("joe@example.net"));
+        let sha256 = ["AB"; 32].join(":");
+        let expected = format!(r#""resumed":false,"client":{{"name":"joe@example.net","sha256":"{sha256}"}}}}}}"#);
+        assert!(json(&event).ends_with(&expected), "{}", json(&event));
+        event.tls = client(None);
+        assert!(json(&event).contains(r#""client":{"name":null,"#), "{}", json(&event));
+        event.tls = client(Some("joe\u{202e}\u{85}ä"));
+        assert!(!json(&event).chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", json(&event));
     }
 
     #[test]

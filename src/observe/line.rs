@@ -187,7 +187,12 @@ fn columns(text: &mut String, event: &Event) {
         more.push(mechanism.to_string());
     }
     match &event.tls {
-        Some(tls) => more.push(format!("TLS {}", tls.version)),
+        Some(tls) => {
+            more.push(format!("TLS {}", tls.version));
+            if let Some(client) = &tls.client {
+                more.push(format!("certificate of {}", safe(client.name.as_deref().unwrap_or("nobody named"), 255)));
+            }
+        }
         None if event.event.is_auth() => more.push("no TLS".to_owned()),
         None => {}
     }

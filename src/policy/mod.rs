@@ -20,7 +20,7 @@ use passwords::PasswordFile;
 use portal::{PageKind, PageListener, Portal};
 use rate::Rate;
 pub use reach::{LogPlace, LoneFile, Reach};
-use route::{Routes, Sni};
+use route::{Handshake, Routes};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -84,6 +84,20 @@ pub struct Listener {
     pub proxy_protocol: AddressSet,
     /// Programs that log in for others (webmail): what they say of the addresses of those is believed.
     pub trusted_clients: AddressSet,
+    /// Whether clients are asked for certificates.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether a listener asks its clients for certificates (`client_certificate`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does, and who has none is served all the same; who shows a bad one is not.
+    Request,
+    /// Who shows none, or a bad one, does not get past the handshake.
+    Require,
 }
 
 /// The servers behind.
@@ -314,6 +328,8 @@ pub struct Tls {
     pub acme: Option<Acme>,
     /// Whether TLS 1.2 is refused.
     pub only_1_3: bool,
+    /// PEM: who signs clients' certificates. There where a listener asks for them.
+    pub client_ca: Option<PathBuf>,
     /// Whether sessions may be resumed.
     pub session_tickets: bool,
 }
@@ -472,14 +488,14 @@ impl Policy {
     }
 
     /// What the front half on this listener must know. `client`: who has connected.
-    pub fn front_settings(&self, listener: &Listener, client: IpAddr, sni: Sni<'_>) -> FrontSettings {
+    pub fn front_settings(&self, listener: &Listener, client: IpAddr, handshake: Handshake<'_>) -> FrontSettings {
         FrontSettings {
             hostname: self.hostname.clone(),
             service: listener.service,
             tls: listener.tls,
             mechanisms: self.auth.mechanisms.clone(),
             without_tls: self.auth.without_tls.clone(),
-            user_first: self.routes.need_the_user(listener.service.protocol(), sni)
+            user_first: self.routes.need_the_user(listener.service.protocol(), handshake)
                 || listener.service == Service::Submission
                     && matches!(self.auth.submission, Checker::AuthHttp | Checker::File(_)),
             believes_origin: listener.trusted_clients.contains(client),

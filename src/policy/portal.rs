@@ -1,5 +1,6 @@
 //! The help page: where it is served and what it says.
 
+use super::ClientCertificate;
 use super::access::{Access, AddressSet};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct PageListener {
     pub access: Access,
     /// Load balancers: what comes from them must begin with a PROXY header, and it is believed.
     pub proxy_protocol: AddressSet,
+    /// Whether browsers are asked for certificates.
+    pub client_certificate: ClientCertificate,
 }
 
 /// What an `https` listener does.

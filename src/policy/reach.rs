@@ -63,6 +63,7 @@ impl Reach {
         let certificates = policy.tls.certificates.iter().flat_map(|files| [files.chain.clone(), files.key.clone()]);
         // Read before the sandbox closes; a reload looks whether it is still there.
         let ca = policy.tls.acme.iter().filter_map(|acme| acme.ca.clone());
+        let ca = ca.chain(policy.tls.client_ca.clone());
         let mut reach = Self {
             state: Some(real(&policy.state_dir)),
             log: policy.log.auth_log.as_deref().map(LogPlace::of),

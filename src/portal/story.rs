@@ -85,6 +85,16 @@ fn tls(reason: &str) -> (Tone, &'static str, &'static str) {
             "A program that is none for this kind of mail came to this port.",
             "Check the port: it differs between IMAP, POP3 and outgoing mail.",
         ),
+        "no_client_certificate" => (
+            Tone::Bad,
+            "The mail program showed no certificate of yours, and without one nobody comes in here.",
+            "Install the certificate that you were given, and choose it in the mail program's account settings.",
+        ),
+        "client_certificate" => (
+            Tone::Bad,
+            "The certificate that the mail program showed is expired, revoked, or not one for this server.",
+            "Ask for a new one, or choose the one you were given in the mail program's account settings.",
+        ),
         "timeout" => (
             Tone::Wait,
             "The connection was too slow: encryption was not agreed on in time.",

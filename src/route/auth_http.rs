@@ -45,6 +45,8 @@ pub struct Tls<'a> {
     pub version: &'a str,
     /// IANA's name of the suite.
     pub cipher: &'a str,
+    /// Whether the client has shown a certificate; `None` where it was not asked for one.
+    pub certificate: Option<bool>,
 }
 
 /// Asks the service, again where it says WAIT.
@@ -136,6 +138,10 @@ fn request(service: &AuthHttp, inquiry: &Inquiry<'_>, user: &UserName) -> Zeroiz
         put("Auth-SSL: ", b"on");
         put("Auth-SSL-Protocol: ", format!("TLSv{}", tls.version).as_bytes());
         put("Auth-SSL-Cipher: ", openssl_name(tls.cipher).as_bytes());
+        // A bad one never gets here, so nobody is FAILED.
+        if let Some(shown) = tls.certificate {
+            put("Auth-SSL-Verify: ", if shown { b"SUCCESS" } else { b"NONE" });
+        }
     }
     for (name, value) in &service.headers {
         put(&format!("{name}: "), value.declassify().as_bytes());

@@ -5,7 +5,7 @@ use crate::observe::{Event, Kind, Observe};
 use crate::policy::{AcmeKey, Policy};
 use crate::tls::{
     CertificateFiles, ChainFinding, Change, Folder, Identity, KeyKind, MinVersion, Name, PrivateCa, SETTLING,
-    ServerTls, Settings, Severity, Source, Watched,
+    ServerTls, Settings, Severity, Source, Watched, WatchedClientCa,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// Keeps what TLS shows. Everything here blocks on the disk.
 pub struct Keeper {
     watched: Watched,
+    /// Who signs clients' certificates, where they are asked for.
+    client_ca: Option<WatchedClientCa>,
     tls: ServerTls,
     observe: Arc<Observe>,
     /// The names whose end the metrics show.
@@ -32,6 +34,9 @@ pub enum CertificateError {
     /// What is wrong with the files.
     #[error("{}", lines(.0))]
     Findings(Vec<ChainFinding>),
+    /// What is wrong with the file of those who sign clients' certificates.
+    #[error("tls.client_ca: {0}")]
+    ClientCa(ChainFinding),
     /// The system gives no random numbers, or the like.
     #[error("TLS cannot begin: {0}")]
     Tls(#[from] rustls::Error),
@@ -59,7 +64,8 @@ impl Keeper {
         let watched = open(policy, told)?;
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
         let tls = ServerTls::new(settings(policy), certificates)?;
-        let mut keeper = Self { watched, tls, observe, shown: BTreeSet::new() };
+        let client_ca = open_client_ca(policy, &tls, told)?;
+        let mut keeper = Self { watched, client_ca, tls, observe, shown: BTreeSet::new() };
         keeper.tell_all();
         Ok(keeper)
     }
@@ -73,6 +79,7 @@ impl Keeper {
     pub fn poll(&mut self) {
         let changes = self.watched.poll(&self.tls, SystemTime::now());
         self.tell(changes, &[]);
+        self.poll_client_ca(false, &[]);
     }
 
     /// Takes a new policy's sources. What does not stand up leaves everything as it was. `told` are the warnings about it
@@ -84,15 +91,38 @@ impl Keeper {
         if old.tls == new.tls && old.hostname == new.hostname && old.state_dir == new.state_dir {
             let changes = self.watched.reload(&self.tls, SystemTime::now());
             self.tell(changes, told);
+            self.poll_client_ca(true, told);
             return Ok(self.tls.clone());
         }
         let watched = open(new, told)?;
         let certificates = watched.certificates().ok_or_else(|| CertificateError::Findings(Vec::new()))?;
-        self.tls = self.tls.with_settings(settings(new))?;
+        let tls = self.tls.with_settings(settings(new))?;
+        self.client_ca = open_client_ca(new, &tls, told)?;
+        self.tls = tls;
         self.tls.replace(certificates);
         self.watched = watched;
         self.tell_all();
         Ok(self.tls.clone())
+    }
+
+    /// Looks at who signs clients' certificates. Whoever was believed is believed on where the file has gone wrong.
+    fn poll_client_ca(&mut self, asked: bool, told: &[Finding]) {
+        let Some(watched) = &mut self.client_ca else { return };
+        let Some(change) = watched.poll(SystemTime::now(), asked) else { return };
+        let file = watched.file().display();
+        let event = match change.map(|(ca, warnings)| (self.tls.believe(&ca), warnings)) {
+            Ok((Ok(()), warnings)) => {
+                warn(&warnings, told);
+                let mut event = Event::new(Kind::CertificateLoaded);
+                event.detail = Some(format!("tls.client_ca: {file} is read again"));
+                event
+            }
+            Ok((Err(error), _)) => refused("internal", format!("tls.client_ca: {file}: {error}")),
+            Err(finding) => {
+                refused(finding.code(), format!("tls.client_ca: who was believed is believed on: {finding}"))
+            }
+        };
+        self.observe.record(&event);
     }
 
     /// Takes names out of the metrics that no certificate in service has any more.
@@ -127,10 +157,9 @@ impl Keeper {
                     lines(&findings)
                 ),
                 Change::Refused { files, findings } => {
-                    let mut event = Event::new(Kind::CertificateRefused);
-                    event.reason = findings.first().map(|finding| finding.code().to_owned());
-                    event.detail = Some(format!("{}: {}", place(files.as_ref()), lines(&findings)));
-                    self.observe.record(&event);
+                    let reason = findings.first().map_or("internal", ChainFinding::code);
+                    let detail = format!("{}: {}", place(files.as_ref()), lines(&findings));
+                    self.observe.record(&refused(reason, detail));
                 }
             }
         }
@@ -156,8 +185,29 @@ impl Keeper {
     }
 }
 
+fn refused(reason: &str, detail: String) -> Event {
+    let mut event = Event::new(Kind::CertificateRefused);
+    event.reason = Some(reason.to_owned());
+    event.detail = Some(detail);
+    event
+}
+
+/// Reads who signs clients' certificates, where that is said, and has them believed.
+fn open_client_ca(
+    policy: &Policy,
+    tls: &ServerTls,
+    told: &[Finding],
+) -> Result<Option<WatchedClientCa>, CertificateError> {
+    let Some(file) = &policy.tls.client_ca else { return Ok(None) };
+    let opened = WatchedClientCa::open(file.clone(), SystemTime::now());
+    let (watched, ca, warnings) = opened.map_err(CertificateError::ClientCa)?;
+    tls.believe(&ca)?;
+    warn(&warnings, told);
+    Ok(Some(watched))
+}
+
 /// Tells what has not been told with the place of its entry in the configuration, where that was looked at before.
-fn warn(findings: &[ChainFinding], told: &[Finding]) {
+fn warn(findings: &[impl ToString], told: &[Finding]) {
     for finding in findings.iter().map(ToString::to_string) {
         if !told.iter().any(|told| told.message.ends_with(&finding)) {
             tracing::warn!("{finding}");

@@ -5,13 +5,13 @@ use super::Session;
 use super::login::{self, Greeting};
 use super::stream::{ClientStream, NoTls};
 use crate::gate::Admission;
-use crate::observe::event::{Event, TlsFacts};
+use crate::observe::event::{Client, Event, TlsFacts};
 use crate::observe::metrics::ListenerMetrics;
 use crate::observe::{Kind, Observe};
-use crate::policy::route::Sni;
-use crate::policy::{Listener, Policy};
+use crate::policy::route::Handshake;
+use crate::policy::{ClientCertificate, Listener, Policy};
 use crate::proto::{self, Protocol, Refusal, Service, TlsRule, proxy_header};
-use crate::tls::{self, Alpn};
+use crate::tls::{self, Alpn, Demand, Holder};
 use bytes::BytesMut;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -140,7 +140,8 @@ pub(super) async fn secure(
     let started = Instant::now();
     // Behind STARTTLS there is no browser.
     let page = session.policy.portal.on_mail_ports && session.listener.tls == TlsRule::Implicit;
-    let config = session.shared.tls.load().config(alpn(session.listener.service, page));
+    let (alpn, demand) = (alpn(session.listener.service, page), demand(session.listener.client_certificate));
+    let config = session.shared.tls.load().config_for(alpn, demand);
     let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config, greeting)).await;
     let is_check = session.proxy == Some(session.client.ip());
     let ((reason, detail), left) = match outcome {
@@ -195,7 +196,7 @@ pub(super) fn explain(error: &io::Error, first: &[u8], implicit: bool, spoken: &
         return ("plaintext_on_tls_port", detail);
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => (tls::failure_reason(error), error.to_string()),
+        Some(error) => (tls::failure_reason(error), tls::failure_words(error)),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             ("client_closed", "the client closed in the middle of the handshake".to_owned())
         }
@@ -206,8 +207,21 @@ pub(super) fn explain(error: &io::Error, first: &[u8], implicit: bool, spoken: &
 
 /// What a handshake came to, as events tell it.
 pub(super) fn told(facts: tls::Facts) -> TlsFacts {
-    let tls::Facts { version, cipher, group, sni, alpn, resumed } = facts;
-    TlsFacts { version, cipher, group, sni, alpn, resumed }
+    let tls::Facts { version, cipher, group, sni, alpn, resumed, client } = facts;
+    let client = client.map(|client| {
+        let Holder { name, sha256 } = *client;
+        Box::new(Client { name, sha256 })
+    });
+    TlsFacts { version, cipher, group, sni, alpn, resumed, client }
+}
+
+/// What is asked of clients for.
+pub(super) fn demand(asked: ClientCertificate) -> Demand {
+    match asked {
+        ClientCertificate::Off => Demand::Nothing,
+        ClientCertificate::Request => Demand::Request,
+        ClientCertificate::Require => Demand::Require,
+    }
 }
 
 /// What may be inside; with the `page`, a browser too.
@@ -234,7 +248,7 @@ pub fn refuse(
 ) {
     if listener.tls != TlsRule::Implicit {
         let mut words = BytesMut::new();
-        proto::front(policy.front_settings(listener, from.0.ip(), Sni::Unknown)).turn_away(refusal, &mut words);
+        proto::front(policy.front_settings(listener, from.0.ip(), Handshake::ToCome)).turn_away(refusal, &mut words);
         // An empty send buffer takes a line; a client that is gone already needs none.
         let _ = socket.try_write(&words);
     }

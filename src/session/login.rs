@@ -64,8 +64,8 @@ pub(super) struct Greeting {
 
 /// The greeting, where it needs nothing of the backend that is not remembered.
 pub(super) fn greeting(session: &Session) -> Option<Greeting> {
-    // Where the name the client asks for decides, the backend is known once the handshake is over.
-    if session.policy.routes.look_at_sni() || wants_a_timestamp(session, true) {
+    // Where what the client shows in its handshake decides, the backend is known once that is over.
+    if session.policy.routes.look_at_the_handshake() || wants_a_timestamp(session, true) {
         return None;
     }
     let mut greeting = Greeting { shown: remembered(session), ..Greeting::unsaid(session) };
@@ -76,7 +76,8 @@ pub(super) fn greeting(session: &Session) -> Option<Greeting> {
 impl Greeting {
     /// Before it is known what is to be said.
     fn unsaid(session: &Session) -> Self {
-        let front = proto::front(session.policy.front_settings(&session.listener, session.client.ip(), session.sni()));
+        let front =
+            proto::front(session.policy.front_settings(&session.listener, session.client.ip(), session.handshake()));
         Self { front, shown: Arc::default(), words: BytesMut::new() }
     }
 }
@@ -461,7 +462,7 @@ fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
         && backends.has_server_up(backend, protocol)
         && session
             .policy
-            .front_settings(listener, session.client.ip(), session.sni())
+            .front_settings(listener, session.client.ip(), session.handshake())
             .allows(&Mechanism::APOP, under_tls)
 }
 

@@ -32,7 +32,7 @@ use crate::gate::{Gate, User};
 use crate::observe::event::{SessionId, TlsFacts};
 use crate::observe::metrics::{ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::route::{Sni, Traveller};
+use crate::policy::route::{Handshake, Shown, Traveller};
 use crate::policy::{Listener, Policy};
 use crate::proto::{BackSettings, Protocol, TlsRule, UserName};
 use crate::route::{self, Destination};
@@ -190,8 +190,8 @@ async fn part(client: Option<stream::ClientStream>, backend: Option<BackendStrea
 impl Session {
     /// What routes look at.
     fn traveller(&self) -> Traveller<'_> {
-        let sni = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-        Traveller { protocol: self.listener.service.protocol(), login_protocol: self.login_protocol(), sni }
+        let (protocol, login_protocol) = (self.listener.service.protocol(), self.login_protocol());
+        Traveller { protocol, login_protocol, shown: self.tls.as_deref().map(shown).unwrap_or_default() }
     }
 
     /// Whether a browser is there: nobody else has agreed on that.
@@ -199,12 +199,12 @@ impl Session {
         self.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(Alpn::PAGE))
     }
 
-    /// The name asked for by SNI, as far as it is known.
-    fn sni(&self) -> Sni<'_> {
+    /// What the client shows in its handshake, as far as it is known.
+    fn handshake(&self) -> Handshake<'_> {
         match &self.tls {
-            Some(tls) => Sni::Known(tls.sni.as_deref()),
-            None if self.listener.tls == TlsRule::Off => Sni::Known(None),
-            None => Sni::Unknown,
+            Some(tls) => Handshake::Over(shown(tls)),
+            None if self.listener.tls == TlsRule::Off => Handshake::Over(Shown::default()),
+            None => Handshake::ToCome,
         }
     }
 
@@ -266,4 +266,10 @@ impl Session {
         event.recipients = ending.mail.map(|mail| mail.recipients);
         self.record(&event);
     }
+}
+
+/// What routes look at of a handshake.
+fn shown(tls: &TlsFacts) -> Shown<'_> {
+    let certificate = tls.client.as_ref().map(|client| client.name.as_deref().unwrap_or_default());
+    Shown { sni: tls.sni.as_deref(), certificate }
 }

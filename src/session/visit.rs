@@ -198,7 +198,8 @@ impl Visit {
         deadline: Instant,
     ) -> Option<(ClientStream, Arc<TlsFacts>)> {
         let started = Instant::now();
-        let config = self.shared.tls.load().config(Alpn::Http);
+        let demand = handshake::demand(self.page.client_certificate);
+        let config = self.shared.tls.load().config_for(Alpn::Http, demand);
         let mut nothing = BytesMut::new();
         let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config, &mut nothing)).await;
         let ((reason, detail), left) = match outcome {

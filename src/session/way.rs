@@ -4,8 +4,8 @@ use super::attempt::{Outcome, Try};
 use super::login::{Engine, Gone, back_settings};
 use crate::gate::Verdict;
 use crate::observe::Kind;
-use crate::policy::Checker;
 use crate::policy::route::AuthHttp;
+use crate::policy::{Checker, ClientCertificate};
 use crate::proto::{Answer, Credentials, Refusal, Reply, Service, UserName};
 use crate::route::{self, Astray, Destination, Found, Inquiry, Way};
 use std::sync::Arc;
@@ -79,13 +79,18 @@ impl Engine<'_> {
     async fn inquire(&mut self, service: &AuthHttp, attempt: &Try, user: &UserName) -> Result<Way, Astray> {
         let began = Instant::now();
         let session = &*self.session;
+        let asked = session.listener.client_certificate != ClientCertificate::Off;
         let inquiry = Inquiry {
             protocol: session.listener.service.protocol(),
             password: attempt.secret(),
             attempt: self.inquiries,
             client: session.client,
             is_proxied: session.proxy.is_some(),
-            tls: session.tls.as_ref().map(|tls| route::Tls { version: tls.version, cipher: tls.cipher }),
+            tls: session.tls.as_ref().map(|tls| route::Tls {
+                version: tls.version,
+                cipher: tls.cipher,
+                certificate: asked.then_some(tls.client.is_some()),
+            }),
         };
         let asking = route::ask(service, &inquiry, user, &session.destination.backend);
         let answer = tokio::select! {

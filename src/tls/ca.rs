@@ -40,6 +40,10 @@ const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
 const BACKDATED: Duration = Duration::from_secs(3600);
 /// The most names in one certificate.
 const MOST_NAMES: usize = 100;
+/// The bound of X.520 on a common name.
+const LONGEST_COMMON_NAME: usize = 64;
+/// The bound on an address (RFC 5280 appendix A.1).
+const LONGEST_ADDRESS: usize = 255;
 
 /// A certificate authority kept in a directory.
 pub struct PrivateCa {
@@ -149,12 +153,27 @@ impl PrivateCa {
     /// Issues a certificate for these names, with a fresh key that is kept nowhere: it lives 397 days and begins an
     /// hour ago.
     pub fn issue(&self, names: &[Name], now: SystemTime) -> Result<Issued, CaError> {
+        self.sign(server_params(names)?, now)
+    }
+
+    /// Issues one of the same life to a customer, who proves by it who he is; no server is believed for it. `name`: an
+    /// address, in ASCII, or a name of at most 64 octets.
+    pub fn issue_to_client(&self, name: &str, now: SystemTime) -> Result<Issued, CaError> {
+        self.sign(client_params(name)?, now)
+    }
+
+    fn sign(&self, mut params: CertificateParams, now: SystemTime) -> Result<Issued, CaError> {
         let not_after = (now + LEAF_LIFE - BACKDATED).min(self.not_after);
         if not_after < now + DAY {
             return Err(CaError::RootExpired { dir: self.dir() });
         }
+        params.not_before = OffsetDateTime::from(now - BACKDATED);
+        params.not_after = OffsetDateTime::from(not_after);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = leaf_params(names, now - BACKDATED, not_after)?.signed_by(&key, &self.issuer)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Issued {
             certificate_pem: certificate.pem(),
             key_pem: Zeroizing::new(key.serialize_pem()),
@@ -180,6 +199,11 @@ impl PrivateCa {
     /// Gives the root in every form.
     pub fn root(&self) -> Root {
         Root { pem: self.root_pem.clone(), der: self.root.clone(), fingerprint: self.fingerprint() }
+    }
+
+    /// Gives the place of the root's certificate, PEM.
+    pub fn root_file(&self) -> PathBuf {
+        self.dir().join("root.pem")
     }
 
     /// Gives the root as PEM, for clients to trust.
@@ -240,10 +264,8 @@ impl fmt::Debug for Issued {
 }
 
 fn root_params(name: &str, now: SystemTime) -> CertificateParams {
-    /// The bound of X.520 on a common name.
-    const LONGEST: usize = 64;
     let mut common_name = format!("gatepost private CA ({name})");
-    if common_name.len() > LONGEST {
+    if common_name.len() > LONGEST_COMMON_NAME {
         common_name = "gatepost private CA".to_owned();
     }
     let mut params = CertificateParams::default();
@@ -256,7 +278,7 @@ fn root_params(name: &str, now: SystemTime) -> CertificateParams {
     params
 }
 
-fn leaf_params(names: &[Name], not_before: SystemTime, not_after: SystemTime) -> Result<CertificateParams, CaError> {
+fn server_params(names: &[Name]) -> Result<CertificateParams, CaError> {
     let Some(first) = names.first() else { return Err(CaError::Names("no name".to_owned())) };
     if names.len() > MOST_NAMES {
         return Err(CaError::Names(format!("more than {MOST_NAMES} names")));
@@ -264,19 +286,37 @@ fn leaf_params(names: &[Name], not_before: SystemTime, not_after: SystemTime) ->
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let first = first.to_string();
-    params.distinguished_name.push(DnType::CommonName, if first.len() > 64 { "gatepost".to_owned() } else { first });
+    let is_short = first.len() <= LONGEST_COMMON_NAME;
+    params.distinguished_name.push(DnType::CommonName, if is_short { first } else { "gatepost".to_owned() });
     for name in names {
         params.subject_alt_names.push(match name {
             Name::Ip(ip) => SanType::IpAddress(*ip),
             Name::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
         });
     }
-    params.not_before = OffsetDateTime::from(not_before);
-    params.not_after = OffsetDateTime::from(not_after);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn client_params(name: &str) -> Result<CertificateParams, CaError> {
+    let refused = |why: &str| Err(CaError::Names(format!("{name:?}: {why}")));
+    let is_address = name.contains('@');
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return refused("write an address or a name, without control characters");
+    } else if is_address && (!name.is_ascii() || name.len() > LONGEST_ADDRESS) {
+        return refused("an address has ASCII letters (a domain its xn-- form) and at most 255 octets");
+    } else if !is_address && name.len() > LONGEST_COMMON_NAME {
+        return refused("a name that is no address has at most 64 octets");
+    }
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if is_address {
+        params.subject_alt_names.push(SanType::Rfc822Name(name.try_into()?));
+    }
+    // People choose among their certificates by the subject, and one that has none at all is refused here and there.
+    let shown = if name.len() <= LONGEST_COMMON_NAME { name } else { "mail" };
+    params.distinguished_name.push(DnType::CommonName, shown);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     Ok(params)
 }
 

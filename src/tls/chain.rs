@@ -426,7 +426,7 @@ fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
 }
 
 /// Tells whether an issuer is one of the roots that browsers and mail programs ship.
-fn is_known_root(name: &[u8]) -> bool {
+pub(super) fn is_known_root(name: &[u8]) -> bool {
     webpki_roots::TLS_SERVER_ROOTS.iter().any(|root| contents(name) == Some(root.subject.as_ref()))
 }
 

@@ -1,6 +1,10 @@
 //! What a handshake came to: the facts of one that succeeded, the reason of one that failed.
 
-use rustls::{AlertDescription, CipherSuite, Error, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved};
+use super::holder::Holder;
+use rustls::{
+    AlertDescription, CertificateError, CipherSuite, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
+    PeerMisbehaved,
+};
 use rustls::{CommonState, ProtocolVersion};
 
 /// What was agreed on with a client, for the `tls` field of its events.
@@ -19,10 +23,13 @@ pub struct Facts {
     pub alpn: Option<String>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// Whom the client has proved to be by a certificate, if it was asked for one and had one.
+    pub client: Option<Box<Holder>>,
 }
 
 impl Facts {
-    /// Reads the facts off a connection whose handshake is done; the name is told apart from it ([`hearing_the_name`]).
+    /// Reads the facts off a connection whose handshake is done, whichever side of it is ours; the name is told apart from it
+    /// ([`hearing_the_name`]), and so is who the client is.
     ///
     /// [`hearing_the_name`]: super::hearing_the_name
     pub fn of(connection: &CommonState, sni: Option<String>) -> Self {
@@ -37,6 +44,7 @@ impl Facts {
             sni,
             alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            client: None,
         }
     }
 }
@@ -51,6 +59,7 @@ pub const FAILURE_REASONS: &[&str] = &[
     "bad_record",
     "certificate_rejected",
     "peer_alert",
+    "no_client_certificate",
     "client_certificate",
     "misbehaved",
     "internal",
@@ -87,11 +96,47 @@ pub fn failure_reason(error: &Error) -> &'static str {
             | AlertDescription::UnknownCA,
         ) => "certificate_rejected",
         Error::AlertReceived(_) => "peer_alert",
-        Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
-            "client_certificate"
-        }
+        Error::NoCertificatesPresented => "no_client_certificate",
+        Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => "client_certificate",
         Error::PeerMisbehaved(_) => "misbehaved",
         _ => "internal",
+    }
+}
+
+/// Says in a person's words why a handshake with a client failed. Nothing in them is the client's.
+pub fn failure_words(error: &Error) -> String {
+    let fault = match error {
+        Error::NoCertificatesPresented => {
+            return "the client showed no certificate, and without one nobody comes in here".to_owned();
+        }
+        Error::InvalidCertificate(fault) => fault,
+        Error::InvalidCertRevocationList(fault) => {
+            return format!(
+                "the client's certificate is held against a list of revoked ones that is of no use: {fault:?}"
+            );
+        }
+        other => return other.to_string(),
+    };
+    match fault {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the client's certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the client's certificate is not valid yet: is our clock right?".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "the client's certificate is signed by nobody in tls.client_ca, or came without what is between".to_owned()
+        }
+        CertificateError::BadSignature => {
+            "the client did not prove to have its certificate's key, or that is too weak (RSA below 2048 bits)"
+                .to_owned()
+        }
+        CertificateError::Revoked => "the client's certificate is revoked".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "the client's certificate is for other purposes than a client's (its extended key usage)".to_owned()
+        }
+        CertificateError::Other(fault) => format!("the client's certificate is refused: {}", fault.0),
+        other => format!("the client's certificate is refused: {other}"),
     }
 }
 
@@ -128,14 +173,15 @@ mod tests {
             (InvalidMessage::MessageTooShort.into(), "bad_record"),
             (Error::AlertReceived(AlertDescription::UnknownCA), "certificate_rejected"),
             (Error::AlertReceived(AlertDescription::HandshakeFailure), "peer_alert"),
-            (Error::NoCertificatesPresented, "client_certificate"),
+            (Error::NoCertificatesPresented, "no_client_certificate"),
+            (CertificateError::Expired.into(), "client_certificate"),
             (PeerMisbehaved::TooManyRenegotiationRequests.into(), "misbehaved"),
             (Error::General(String::new()), "internal"),
         ] {
             assert_eq!(failure_reason(&error), reason, "{error:?}");
             assert!(FAILURE_REASONS.contains(&reason));
         }
-        assert_eq!(FAILURE_REASONS.len(), 11);
+        assert_eq!(FAILURE_REASONS.len(), 12);
     }
 
     #[test]

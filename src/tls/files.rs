@@ -131,7 +131,8 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     memchr::memmem::find(bytes, text.as_bytes()).is_some()
 }
 
-fn read(path: &Path) -> (Result<Zeroizing<Vec<u8>>, ChainFinding>, u32) {
+/// Reads a file, and tells its mode. This blocks.
+pub(super) fn read(path: &Path) -> (Result<Zeroizing<Vec<u8>>, ChainFinding>, u32) {
     match try_read(path) {
         Ok((bytes, _)) if bytes.len() as u64 > LARGEST => {
             (Err(ChainFinding::TooLarge { file: path.to_owned(), limit: LARGEST }), 0)

@@ -32,6 +32,10 @@ pub enum ChainFinding {
     Garbled { file: PathBuf, error: String },
     /// There is no certificate in the file; `holds` says what there is.
     NoCertificate { file: PathBuf, holds: &'static str },
+    /// There is nobody in the file who could sign clients' certificates; `holds` says what there is.
+    NoClientCa { file: PathBuf, holds: &'static str },
+    /// A list of revoked certificates in the file cannot be used.
+    BadList { file: PathBuf, error: String },
     /// There is no private key in the file; `holds` says what there is.
     NoKey { file: PathBuf, holds: &'static str },
     /// The key is protected by a passphrase.
@@ -111,6 +115,7 @@ impl ChainFinding {
                 | Self::NotPem { .. }
                 | Self::Garbled { .. }
                 | Self::NoCertificate { .. }
+                | Self::NoClientCa { .. }
                 | Self::NoKey { .. }
                 | Self::BadCertificate { .. }
                 | Self::BadKey { .. }
@@ -127,6 +132,8 @@ impl ChainFinding {
             Self::NotPem { .. } => "not_pem",
             Self::Garbled { .. } => "garbled",
             Self::NoCertificate { .. } => "no_certificate",
+            Self::NoClientCa { .. } => "no_client_ca",
+            Self::BadList { .. } => "bad_list",
             Self::NoKey { .. } => "no_key",
             Self::EncryptedKey { .. } => "encrypted_key",
             Self::BadCertificate { .. } => "bad_certificate",
@@ -180,6 +187,15 @@ impl fmt::Display for ChainFinding {
                  (fullchain.pem) as chain",
                 file.display()
             ),
+            Self::NoClientCa { file, holds } => write!(
+                f,
+                "nobody in {} who signs clients' certificates: it holds {holds}; give the CA's own certificate (BEGIN \
+                 CERTIFICATE)",
+                file.display()
+            ),
+            Self::BadList { file, error } => {
+                write!(f, "a list of revoked certificates (CRL) in {} cannot be used: {error}", file.display())
+            }
             Self::NoKey { file, holds } => write!(
                 f,
                 "no private key in {}: it holds {holds}; give the file with the BEGIN PRIVATE KEY line \

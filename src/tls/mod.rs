@@ -6,6 +6,7 @@
 //! PrivateCa --identity-----> Identity                    |
 //! acme::Folder (a public CA's) --load--> Identity        |
 //!                                                  ServerTls.config(alpn) --> rustls
+//! a file of CAs --read--> ClientCa ----believe--------> ServerTls.config_for(alpn, demand) --> rustls --> Holder
 //! Watched.poll(now): looks at the files again and swaps the Certificates under every listener at once
 //! ```
 //!
@@ -20,11 +21,13 @@ mod ca;
 mod certificates;
 mod chain;
 mod client;
+mod client_ca;
 mod disk;
 mod facts;
 mod files;
 mod finding;
 mod hello;
+mod holder;
 mod identity;
 mod name;
 mod presented;
@@ -42,11 +45,13 @@ pub use ca::{CaError, Issued, PrivateCa, Root};
 pub use certificates::Certificates;
 pub use chain::Link;
 pub use client::{Trust, TrustError, client_config, server_name, words};
+pub use client_ca::{ClientCa, ClientCaWarning, Demand, WatchedClientCa};
 pub use disk::DiskError;
-pub use facts::{FAILURE_REASONS, Facts, failure_reason};
+pub use facts::{FAILURE_REASONS, Facts, failure_reason, failure_words};
 pub use files::CertificateFiles;
 pub use finding::{ChainFinding, Severity};
 pub use hello::{TooOld, client_hello_version};
+pub use holder::Holder;
 pub use identity::{Checked, Identity, KeyKind};
 pub use name::{InvalidName, Name};
 pub use presented::{Presented, examine_presented, witness};

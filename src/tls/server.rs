@@ -1,9 +1,11 @@
 //! TLS as the server: one set of certificates and ticket keys under a configuration for every protocol.
 
 use super::certificates::Certificates;
+use super::client_ca::{ClientCa, Demand};
 use super::provider;
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -88,8 +90,11 @@ impl Alpn {
 /// forgotten six hours later. rustls binds a ticket to the SNI, the cipher suite and so the TLS version; whatever
 /// differs means a full handshake. ALPN is held against the listener's own on every handshake, resumed or not, so a
 /// ticket got from one protocol opens no way into another. The certificate is not bound: a ticket outlives its
-/// replacement. Nor are the demands on a client's certificate: a configuration that asks for one must never share
-/// ticket keys with one that does not. Early data (0-RTT), which could be replayed, is never taken.
+/// replacement. Early data (0-RTT), which could be replayed, is never taken.
+///
+/// Where certificates are asked of clients nothing is resumed, neither by a ticket from there nor by one from elsewhere. A
+/// ticket holds the client's chain as it was verified once, and each resumed session brings a new one: whoever has been in
+/// would stay in after the certificate has expired, was revoked, or its CA is no longer believed.
 ///
 /// # Names
 /// rustls takes an address in the SNI for no SNI. What is no host name at all (NUL, non-ASCII, over 253 bytes) it
@@ -99,7 +104,18 @@ pub struct ServerTls {
     slot: Arc<Slot>,
     settings: Settings,
     tickets: Option<Arc<dyn ProducesTickets>>,
-    configs: [Arc<ServerConfig>; Alpn::ALL.len()],
+    configs: Configs,
+    asking: Arc<ArcSwap<Asking>>,
+}
+
+/// A configuration for every protocol, made once.
+#[derive(Clone)]
+struct Configs([Arc<ServerConfig>; Alpn::ALL.len()]);
+
+/// Those of listeners that ask for clients' certificates.
+struct Asking {
+    request: Configs,
+    require: Configs,
 }
 
 impl ServerTls {
@@ -110,7 +126,8 @@ impl ServerTls {
     }
 
     /// Serves the same certificates under other settings. Ticket keys are kept if tickets stay on, so that a reload
-    /// does not cost every client a full handshake. A later [`ServerTls::replace`] on either reaches both.
+    /// does not cost every client a full handshake. A later [`ServerTls::replace`] on either reaches both. Whose clients are
+    /// believed is to be said anew ([`ServerTls::believe`]).
     pub fn with_settings(&self, settings: Settings) -> Result<Self, rustls::Error> {
         Self::assemble(Arc::clone(&self.slot), settings, self.tickets.clone())
     }
@@ -118,6 +135,15 @@ impl ServerTls {
     /// Puts other certificates in service, for every handshake that begins from now on.
     pub fn replace(&self, certificates: Certificates) {
         self.slot.0.store(Arc::new(certificates));
+    }
+
+    /// Says who signs clients' certificates, for every handshake that begins from now on. Before, nobody does.
+    ///
+    /// # Errors
+    /// A fault of the library's; nothing is changed then.
+    pub fn believe(&self, ca: &ClientCa) -> Result<(), rustls::Error> {
+        self.asking.store(Arc::new(Asking::of(&self.slot, self.settings, ca)?));
+        Ok(())
     }
 
     /// Gives the certificates in service.
@@ -132,16 +158,16 @@ impl ServerTls {
 
     /// Gives the configuration for one protocol: made once, so that this is a reference more and nothing else.
     pub fn config(&self, alpn: Alpn) -> Arc<ServerConfig> {
-        let [imap, pop3, smtp, http, imap_or_page, pop3_or_page, unnamed] = &self.configs;
-        Arc::clone(match alpn {
-            Alpn::Imap => imap,
-            Alpn::Pop3 => pop3,
-            Alpn::Smtp => smtp,
-            Alpn::Http => http,
-            Alpn::ImapOrPage => imap_or_page,
-            Alpn::Pop3OrPage => pop3_or_page,
-            Alpn::Unnamed => unnamed,
-        })
+        self.configs.of(alpn)
+    }
+
+    /// Gives the one for a listener that wants to see certificates of its clients.
+    pub fn config_for(&self, alpn: Alpn, demand: Demand) -> Arc<ServerConfig> {
+        match demand {
+            Demand::Nothing => self.configs.of(alpn),
+            Demand::Request => self.asking.load().request.of(alpn),
+            Demand::Require => self.asking.load().require.of(alpn),
+        }
     }
 
     fn assemble(
@@ -154,36 +180,75 @@ impl ServerTls {
             Some(tickets) => Some(tickets),
             None => Some(Ticketer::new()?),
         };
-        let versions: &[&SupportedProtocolVersion] = match settings.min_version {
-            MinVersion::Tls12 => &[&TLS13, &TLS12],
-            MinVersion::Tls13 => &[&TLS13],
-        };
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&slot) as Arc<dyn ResolvesServerCert>);
-        // Sessions are kept by the clients, in tickets, or not at all: a client cannot fill our memory.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.max_early_data_size = 0;
-        // A greeting goes out behind our first flight (RFC 8446 section 4.4.4), before the client has proved that it read
-        // that: nothing in it is a secret, and who it goes to is settled by no certificate.
-        config.send_half_rtt_data = true;
-        match &tickets {
+        let configs = Configs::new(base(&slot, settings, None)?, tickets.as_ref());
+        let asking = Asking::of(&slot, settings, &ClientCa::nobody())?;
+        Ok(Self { slot, settings, tickets, configs, asking: Arc::new(ArcSwap::from_pointee(asking)) })
+    }
+}
+
+impl Configs {
+    fn new(mut base: ServerConfig, tickets: Option<&Arc<dyn ProducesTickets>>) -> Self {
+        match tickets {
             Some(tickets) => {
-                config.ticketer = Arc::clone(tickets);
+                base.ticketer = Arc::clone(tickets);
                 // A ticket is for one connection (RFC 8446 appendix C.4), and each connection leaves one for the next. A
                 // second one costs as much as all that the gate does.
-                config.send_tls13_tickets = 1;
+                base.send_tls13_tickets = 1;
             }
-            None => config.send_tls13_tickets = 0,
+            None => base.send_tls13_tickets = 0,
         }
-        let configs = Alpn::ALL.map(|alpn| {
-            let mut config = config.clone();
+        Self(Alpn::ALL.map(|alpn| {
+            let mut config = base.clone();
             config.alpn_protocols = alpn.protocols();
             Arc::new(config)
-        });
-        Ok(Self { slot, settings, tickets, configs })
+        }))
     }
+
+    fn of(&self, alpn: Alpn) -> Arc<ServerConfig> {
+        let [imap, pop3, smtp, http, imap_or_page, pop3_or_page, unnamed] = &self.0;
+        Arc::clone(match alpn {
+            Alpn::Imap => imap,
+            Alpn::Pop3 => pop3,
+            Alpn::Smtp => smtp,
+            Alpn::Http => http,
+            Alpn::ImapOrPage => imap_or_page,
+            Alpn::Pop3OrPage => pop3_or_page,
+            Alpn::Unnamed => unnamed,
+        })
+    }
+}
+
+impl Asking {
+    fn of(slot: &Arc<Slot>, settings: Settings, ca: &ClientCa) -> Result<Self, rustls::Error> {
+        let configs = |demand| Ok::<_, rustls::Error>(Configs::new(base(slot, settings, ca.verifier(demand))?, None));
+        Ok(Self { request: configs(Demand::Request)?, require: configs(Demand::Require)? })
+    }
+}
+
+/// What all configurations have in common that hold clients against the same verifier.
+fn base(
+    slot: &Arc<Slot>,
+    settings: Settings,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match settings.min_version {
+        MinVersion::Tls12 => &[&TLS13, &TLS12],
+        MinVersion::Tls13 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(slot) as Arc<dyn ResolvesServerCert>);
+    // Sessions are kept by the clients, in tickets, or not at all: a client cannot fill our memory.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    // A greeting goes out behind our first flight (RFC 8446 section 4.4.4), before the client has proved that it read
+    // that: nothing in it is a secret, and who it goes to is settled by no certificate. Where one is asked for the library
+    // waits for it.
+    config.send_half_rtt_data = true;
+    Ok(config)
 }
 
 impl fmt::Debug for ServerTls {

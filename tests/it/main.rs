@@ -8,6 +8,7 @@ mod behind_tls;
 mod challenges;
 mod checked_elsewhere;
 mod client_address;
+mod client_certificates;
 mod cuts;
 mod faults;
 mod garbage;

@@ -147,7 +147,7 @@ async fn a_user_of_whom_no_login_name_can_be_made_has_a_wrong_password() {
 }
 
 /// What a service answers to a user with a password; its requests are kept.
-async fn auth_http(
+pub(crate) async fn auth_http(
     answer: impl Fn(&str) -> String + Send + 'static,
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -55,6 +55,33 @@ fn a_ca_is_made_once_and_what_it_issues_is_believed() {
 }
 
 #[test]
+fn a_customer_gets_a_certificate_that_is_for_no_server() {
+    let folder = Folder::new();
+    folder.configure(IMAPS, "");
+    folder.gatepost(&["cert", "init"]).ends(0, &[]);
+    let state = folder.at("state").display().to_string();
+    let out = folder.at("").display().to_string();
+    let issue = |name: &str| cert(&["issue", "--client", name, "--state-dir", &state, "--out", &out]);
+    let root = format!("{state}/ca/root.pem");
+    issue("joe@example.net").ends(0, &["joe@example.net.pem", "good until", &root, "openssl pkcs12"]);
+    let (chain, key) = (folder.at("joe@example.net.pem"), folder.at("joe@example.net.key"));
+    assert_eq!(std::fs::metadata(&key).expect("a key").permissions().mode() & 0o777, 0o600);
+    let chain = chain.display().to_string();
+    openssl(&["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", &root, &chain]).ends(0, &[]);
+    openssl(&["verify", "-purpose", "sslserver", "-CAfile", &root, &chain]).ends(2, &["purpose"]);
+    let shown = openssl(&["x509", "-noout", "-subject", "-ext", "subjectAltName", "-in", &chain]).out;
+    assert!(shown.contains("email:joe@example.net"), "{shown}");
+
+    issue("Joe Baker").ends(0, &["Joe_Baker.pem"]);
+    issue("../.evil/Joe").ends(0, &["/_._.evil_Joe.pem"]);
+    for (name, words) in [("", "write an address or a name"), ("jö@example.net", "ASCII"), (&"x".repeat(65), "64")] {
+        issue(name).ends(1, &[words]);
+    }
+    cert(&["issue", "--client", "joe", "a.example", "--state-dir", &state]).ends(2, &["cannot be used with"]);
+    cert(&["issue", "--state-dir", &state]).ends(2, &["NAME"]);
+}
+
+#[test]
 fn a_ca_wants_a_name_and_is_made_for_whom_the_gateway_becomes() {
     let folder = Folder::new();
     let state = folder.at("state").display().to_string();

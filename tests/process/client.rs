@@ -2,7 +2,7 @@
 
 use super::outcome::PATIENCE;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,13 +32,32 @@ impl Client {
 
     /// The same for another name.
     pub fn tls_for(name: &str, address: SocketAddr, root: &[u8]) -> io::Result<Self> {
+        Self::tls_as(None, name, address, root)
+    }
+
+    /// The same with a certificate and its key (PEM), up to the first octet under TLS: there a client of TLS 1.3 hears that it
+    /// is not let in.
+    pub fn tls_with(own: (&[u8], &[u8]), address: SocketAddr, root: &[u8]) -> io::Result<Self> {
+        let mut client = Self::tls_as(Some(own), NAME, address, root)?;
+        client.0.fill_buf()?;
+        Ok(client)
+    }
+
+    fn tls_as(own: Option<(&[u8], &[u8])>, name: &str, address: SocketAddr, root: &[u8]) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(root).expect("a certificate in PEM")).expect("a root");
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate = CertificateDer::from_pem_slice(certificate).expect("a certificate in PEM");
+                let key = PrivateKeyDer::from_pem_slice(key).expect("a key in PEM");
+                builder.with_client_auth_cert(vec![certificate], key).expect("a pair")
+            }
+        };
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
         let mut stream = StreamOwned::new(connection, connect(address)?);

@@ -16,6 +16,7 @@ mod certificates;
 mod checking;
 mod commands;
 mod connecting;
+mod customers;
 mod descriptors;
 mod ending;
 mod help_page;

@@ -16,6 +16,8 @@ pub struct Order<'a> {
     pub digest: &'a str,
     /// The first and the last moment, as `openssl ca` takes them.
     pub dates: (&'a str, &'a str),
+    /// What it is for: serverAuth, clientAuth.
+    pub usage: &'a str,
 }
 
 impl Order<'_> {
@@ -25,6 +27,7 @@ impl Order<'_> {
         key: "ec -pkeyopt ec_paramgen_curve:P-256",
         digest: "sha256",
         dates: ("200101000000Z", "490101000000Z"),
+        usage: "serverAuth",
     };
 }
 
@@ -38,11 +41,13 @@ impl Authority {
         );
         write(
             &authority.0.join("ca.cnf"),
-            "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\nunique_subject=no\npolicy=any\n\
+            "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\ncrlnumber=crlnumber\nunique_subject=no\npolicy=any\n\
              [any]\ncommonName=supplied\n",
         );
         write(&authority.0.join("index.txt"), "");
         write(&authority.0.join("serial"), "01\n");
+        // Lists are of version 2 with it.
+        write(&authority.0.join("crlnumber"), "01\n");
         authority
     }
 
@@ -58,10 +63,10 @@ impl Authority {
 
     /// Signs a new key, and says where certificate and key are.
     pub fn sign(&self, name: &str, order: &Order<'_>) -> (PathBuf, PathBuf) {
-        let Order { names, key, digest, dates: (begin, end) } = order;
+        let Order { names, key, digest, dates: (begin, end), usage } = order;
         write(
             &self.0.join("extensions"),
-            format!("subjectAltName={names}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"),
+            format!("subjectAltName={names}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage={usage}\n"),
         );
         self.openssl(&format!("req -new -newkey {key} -nodes -subj /CN=server -keyout {name}.key -out {name}.req"));
         self.openssl(&format!(
@@ -69,6 +74,14 @@ impl Authority {
              -extfile extensions -in {name}.req -out {name}.pem"
         ));
         (self.0.join(format!("{name}.pem")), self.0.join(format!("{name}.key")))
+    }
+
+    /// Revokes what it has signed under this name, and gives the list of all that is revoked, PEM.
+    pub fn revoked(&self, name: &str) -> String {
+        let ca = "ca -config ca.cnf -cert ca.pem -keyfile ca.key -md sha256";
+        self.openssl(&format!("{ca} -revoke {name}.pem"));
+        self.openssl(&format!("{ca} -gencrl -crldays 30 -out list.pem"));
+        std::fs::read_to_string(self.0.join("list.pem")).expect("a list")
     }
 
     fn openssl(&self, arguments: &str) {

@@ -82,6 +82,11 @@ impl Gatepost {
         })
     }
 
+    /// Starts one whose configuration is changed before `more` is put behind it.
+    pub fn start_edited(backend: Backend, more: &str, edit: impl FnOnce(String) -> String) -> Self {
+        Self::begin_with(backend, "", "", more, &["ecdsa"], |text, _| edit(text))
+    }
+
     fn begin(backend: Backend, of_backend: &str, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
         Self::begin_with(backend, of_backend, of_listeners, more, keys, |text, _| text)
     }

@@ -16,6 +16,7 @@ mod servers;
 mod acme;
 mod big_messages;
 mod checked_elsewhere;
+mod client_certificates;
 mod connecting;
 mod failures;
 mod help_page;

@@ -364,6 +364,7 @@ impl Imported {
             self.look("hostname", "write the name that clients connect to");
             notes.missing("no name of the gateway is in the old configuration: write it under hostname");
         }
+        self.settle_certificates(notes);
         self.merge_listeners();
         self.part_addresses(notes);
         self.name_listeners();
@@ -371,6 +372,28 @@ impl Imported {
         if self.listeners.iter().any(|listener| listener.service == Service::Smtp) {
             self.look("submission", "the domains whose mail the old server takes from strangers");
             notes.missing("submission.accept_domains is empty, so that no stranger's mail gets in: write the domains that the old server takes mail for");
+        }
+    }
+
+    /// A certificate is asked for where there is a handshake, and required where nobody comes in beside it.
+    fn settle_certificates(&mut self, notes: &mut Notes) {
+        for listener in &mut self.listeners {
+            let required = listener.client_certificate == Some("require");
+            let advice = match (listener.tls, listener.service) {
+                (TlsRule::Off, _) => {
+                    listener.client_certificate = None;
+                    continue;
+                }
+                (TlsRule::Optional, _) => {
+                    "who left out STARTTLS came in without one, and so it is requested here: write tls: starttls and client_certificate: require if that was not meant"
+                }
+                (_, Service::Smtp) => "servers that bring mail have none (RFC 3207), and so it is requested here",
+                _ => continue,
+            };
+            if required {
+                listener.client_certificate = Some("request");
+                notes.left(&listener.place, "a client's certificate is required", advice);
+            }
         }
     }
 

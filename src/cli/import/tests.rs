@@ -8,9 +8,15 @@ use proptest::prelude::*;
 use std::path::Path;
 
 /// What may be said about a configuration that was made of an old file: the feature is another version's, a file is not here, or
-/// the old one was as wrong: it led to itself, or dialled IPv6 from an IPv4 address.
-const FORGIVEN: [&str; 5] =
-    ["not in this version", "cannot be read", "No such file", "would connect to itself", "none is IPv"];
+/// the old one was as wrong: it led to itself, dialled IPv6 from an IPv4 address, or asked for certificates of nobody's.
+const FORGIVEN: [&str; 6] = [
+    "not in this version",
+    "cannot be read",
+    "No such file",
+    "would connect to itself",
+    "none is IPv",
+    "nobody is named who signs them",
+];
 
 /// Imports a file of this text, and gives what `check` would refuse.
 fn refused(kind: Kind, text: &str) -> Option<String> {

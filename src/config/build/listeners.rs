@@ -4,10 +4,11 @@ use super::super::report::{Report, Spot};
 use super::super::sections::{self, File};
 use super::super::value::{ListEntry, Named};
 use super::backends::{Backends, is_label, known_backend};
+use super::client_certificates;
 use super::files::Reader;
 use crate::policy::access::{Access, AddressSet, Purpose};
 use crate::policy::portal::{PageKind, PageListener};
-use crate::policy::{Backend, Listener};
+use crate::policy::{Backend, ClientCertificate, Listener};
 use crate::proto::{Service, TlsRule};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,14 @@ pub(super) struct Built {
     pub(super) listener: Option<Arc<Listener>>,
     /// The same for the page.
     pub(super) page: Option<Arc<PageListener>>,
+    asked: ClientCertificate,
+}
+
+impl Built {
+    /// Whether its clients are asked for certificates.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.asked != ClientCertificate::Off
+    }
 }
 
 pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, report: &mut Report) -> Vec<Built> {
@@ -82,8 +91,9 @@ impl Maker<'_> {
             sections::TlsRule::Optional => TlsRule::Optional,
             sections::TlsRule::Off => TlsRule::Off,
         };
+        let client_certificate = client_certificates::asked(section, spot, report);
         if section.protocol == Some(sections::Protocol::Https) {
-            return self.page(name, section, addresses, spot, report);
+            return self.page(name, section, addresses, client_certificate, spot, report);
         }
         let service = self.service(section, spot, report);
         if tls == TlsRule::Off
@@ -107,9 +117,19 @@ impl Maker<'_> {
         let trusted_clients = believed(&section.trusted_clients, "the webmail's", &spot.key("trusted_clients"), report);
         let listener = service.zip(backend).map(|(service, backend)| {
             let (name, addresses) = (name.to_owned(), addresses.clone());
-            Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol, trusted_clients })
+            Arc::new(Listener {
+                name,
+                addresses,
+                service,
+                tls,
+                backend,
+                access,
+                proxy_protocol,
+                trusted_clients,
+                client_certificate,
+            })
         });
-        Built { spot: spot.clone(), addresses, listener, page: None }
+        Built { spot: spot.clone(), addresses, listener, page: None, asked: client_certificate }
     }
 
     /// A listener of the help page.
@@ -118,6 +138,7 @@ impl Maker<'_> {
         name: &str,
         section: &sections::Listener,
         addresses: Vec<SocketAddr>,
+        client_certificate: ClientCertificate,
         spot: &Spot,
         report: &mut Report,
     ) -> Built {
@@ -148,8 +169,9 @@ impl Maker<'_> {
         };
         let proxy_protocol =
             believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
-        let page = PageListener { name: name.to_owned(), addresses: addresses.clone(), kind, access, proxy_protocol };
-        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)) }
+        let (name, own) = (name.to_owned(), addresses.clone());
+        let page = PageListener { name, addresses: own, kind, access, proxy_protocol, client_certificate };
+        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)), asked: client_certificate }
     }
 
     fn service(&self, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Option<Service> {

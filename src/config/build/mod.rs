@@ -4,6 +4,7 @@ mod acme;
 mod auth;
 mod backends;
 mod certificates;
+mod client_certificates;
 mod files;
 mod listeners;
 mod overlap;
@@ -37,6 +38,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
+    client_certificates::look_at(file, &listeners, &routes, report);
     if file.submission.sender_must_match && auth.pop_before_smtp.is_some() {
         let message =
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
@@ -193,6 +195,7 @@ fn tls(file: &File, hostname: Option<&str>, reader: &files::Reader<'_>, report: 
             .and_then(|acme| acme::build(acme, &file.state_dir, (hostname, &examined), reader, report)),
         certificates: examined.files,
         only_1_3: section.min_version == MinVersion::Tls13,
+        client_ca: client_certificates::ca(section, reader, report),
         session_tickets: section.session_tickets,
     }
 }

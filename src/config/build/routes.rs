@@ -81,7 +81,9 @@ impl Maker<'_> {
         let leads = self.leads(section, backend, spot, report)?;
         let daemons = daemons("gatepost", None);
         let allow = self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report);
-        Some(Route { protocols, sni: section.sni.as_deref().map(Pattern::new), leads, allow })
+        let pattern = |written: &Option<String>| written.as_deref().map(Pattern::new);
+        let (sni, certificate) = (pattern(&section.sni), pattern(&section.client_certificate));
+        Some(Route { protocols, sni, certificate, leads, allow })
     }
 
     fn leads(
@@ -125,8 +127,11 @@ impl Maker<'_> {
                 return None;
             }
         };
-        if section.user.is_none() && section.sni.is_none() && section.protocol.0.is_empty() {
-            report.error(spot, "says for whom it is nowhere: write sni, user, file, auth_http or protocol");
+        let conditions = [&section.user, &section.sni, &section.client_certificate];
+        if conditions.iter().all(|condition| condition.is_none()) && section.protocol.0.is_empty() {
+            let message =
+                "says for whom it is nowhere: write sni, user, client_certificate, file, auth_http or protocol";
+            report.error(spot, message);
             return None;
         }
         if backend.is_none() && login.is_none() && section.allow.is_empty() {

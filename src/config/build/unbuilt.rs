@@ -2,7 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{ClientCertificate, File, Listener, Protocol, Stage, StageAction};
+use super::super::sections::{File, Listener, Protocol, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -14,9 +14,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     let top = Spot::top;
     // The value is not shown: a store's address may hold its password.
     unless(file.store == "memory", top("store"), "write memory, or leave it out");
-
-    let tls = top("tls");
-    unless(file.tls.client_ca.is_none(), tls.key("client_ca"), "leave it out");
 
     let (plaintext, section) = (top("plaintext"), &file.plaintext);
     unless(
@@ -46,8 +43,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
 fn refuse_of_listener(listener: &Listener, spot: &Spot, unless: &mut impl FnMut(bool, Spot, &str)) {
     let built = listener.protocol != Some(Protocol::Tcp);
     unless(built, spot.key("protocol"), "write imap, pop3, submission, smtp or https");
-    let off = listener.client_certificate == ClientCertificate::Off;
-    unless(off, spot.key("client_certificate"), "write off, or leave it out");
 }
 
 fn only_observes(stage: &Stage) -> bool {

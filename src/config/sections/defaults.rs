@@ -91,6 +91,7 @@ impl Default for Route {
         Self {
             protocol: OneOrMany(Vec::new()),
             sni: None,
+            client_certificate: None,
             user: None,
             file: None,
             auth_http: None,

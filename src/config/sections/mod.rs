@@ -82,7 +82,8 @@ pub(crate) struct Listener {
     /// Programs that log in for others (webmail): what they say of the end user's address, by IMAP's ID (x-originating-ip) or
     /// SMTP's XCLIENT, is believed for limits and events, and never passed on as they gave it.
     pub(crate) trusted_clients: Vec<ListEntry>,
-    /// Whether clients are asked for certificates. Not in this version.
+    /// Whether clients are asked for certificates that `tls.client_ca` has signed: `request` (who has none comes in all the
+    /// same, who shows a bad one does not) or `require`.
     pub(crate) client_certificate: ClientCertificate,
 }
 
@@ -196,6 +197,9 @@ pub(crate) struct Route {
     pub(crate) protocol: OneOrMany<RouteProtocol>,
     /// The server name that the client asks for; `*` stands for anything.
     pub(crate) sni: Option<String>,
+    /// The name in the client's certificate (its address, else its common name); `*` stands for anything, and for nobody
+    /// without one.
+    pub(crate) client_certificate: Option<String>,
     /// The user's name; `*` stands for anything, as in `*@shell.example.net`.
     pub(crate) user: Option<String>,
     /// A map of users, reread when it changes: a line is `user backend [login-name]`; users that are not in it go on to the
@@ -225,7 +229,7 @@ pub(crate) struct Tls {
     pub(crate) acme: Option<Acme>,
     /// The oldest version taken.
     pub(crate) min_version: MinVersion,
-    /// PEM: who signs client certificates. Not in this version.
+    /// PEM: who signs client certificates, reread when it changes. Lists of revoked ones (CRL) may stand behind.
     pub(crate) client_ca: Option<PathBuf>,
     /// Whether sessions may be resumed.
     pub(crate) session_tickets: bool,

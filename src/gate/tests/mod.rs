@@ -8,7 +8,9 @@ use super::*;
 use crate::observe::{Event, Kind};
 use crate::policy::access::{Access, AccessList, AddressSet, parse_network};
 use crate::policy::portal::{Portal, UserForm};
-use crate::policy::{Admin, Auth, Backend, BareNewline, Log, LogFormat, Runtime, Submission, Timeouts, Tls};
+use crate::policy::{
+    Admin, Auth, Backend, BareNewline, ClientCertificate, Log, LogFormat, Runtime, Submission, Timeouts, Tls,
+};
 use crate::proto::{Mechanisms, Protocol, Secret, Service, TlsRule, UserName};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -171,6 +173,7 @@ fn policy() -> Policy {
         },
         proxy_protocol: AddressSet::default(),
         trusted_clients: AddressSet::default(),
+        client_certificate: ClientCertificate::Off,
     };
     Policy {
         hostname: "mail.example.net".into(),
@@ -223,7 +226,7 @@ fn policy() -> Policy {
             backend_login: MINUTE,
             backend_data_end: MINUTE,
         },
-        tls: Tls { certificates: Vec::new(), acme: None, only_1_3: false, session_tickets: true },
+        tls: Tls { certificates: Vec::new(), acme: None, only_1_3: false, client_ca: None, session_tickets: true },
         log: Log { level: tracing::Level::INFO, format: LogFormat::Json, auth_log: None },
         admin: Admin { address: None, socket: None },
         runtime: Runtime { user: None, group: None, workers: 0, drain_timeout: MINUTE, sandbox: false },

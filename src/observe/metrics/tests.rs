@@ -16,7 +16,7 @@ fn login(kind: Kind, reason: Option<&str>) -> Event {
 
 fn tls13() -> TlsFacts {
     let cipher = "TLS13_AES_128_GCM_SHA256";
-    TlsFacts { version: "1.3", cipher, group: None, sni: None, alpn: None, resumed: false }
+    TlsFacts { version: "1.3", cipher, group: None, sni: None, alpn: None, resumed: false, client: None }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which backend a session belongs to, and by which name its user logs in there.
 //!
 //! The routes of a configuration stand in an order, and the first that matches decides; where none does, the listener's
-//! backend. Some need no more than the connection (the name it asked for by SNI), some the user. What an `auth_http`
+//! backend. Some need no more than the connection (the name it asked for by SNI, the client's certificate), some the user. What an `auth_http`
 //! service says is asked for above, in `crate::route`: here is only who asks whom.
 
 mod map;
@@ -28,6 +28,8 @@ pub struct Route {
     pub protocols: Vec<Protocol>,
     /// Which names a client may have asked for by SNI; `None`: any, or none at all.
     pub sni: Option<Pattern>,
+    /// Which names may stand in the certificate that a client has proved to have; `None`: any, or no certificate at all.
+    pub certificate: Option<Pattern>,
     /// Who of them it is for, and where it leads.
     pub leads: Leads,
     /// Who may take it; `None`: everyone. Whoever it matches and may not is refused.
@@ -73,13 +75,22 @@ pub struct AuthHttp {
     pub backend: Option<Arc<Backend>>,
 }
 
-/// What is known of the name a client asked for by SNI.
+/// What a client shows in its handshake of what routes look at; nothing, in the clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// The name it asks for by SNI, lower-cased.
+    pub sni: Option<&'a str>,
+    /// The name in its certificate, which was found good; empty where it has no name in it. None: it has shown no certificate.
+    pub certificate: Option<&'a str>,
+}
+
+/// What is known of a client's handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sni<'a> {
-    /// TLS may still come, and a name with it.
-    Unknown,
-    /// This one, lower-cased, or none.
-    Known(Option<&'a str>),
+pub enum Handshake<'a> {
+    /// It may still come.
+    ToCome,
+    /// It is over, or none comes.
+    Over(Shown<'a>),
 }
 
 /// What is known of a session when its way is looked for.
@@ -89,8 +100,8 @@ pub struct Traveller<'a> {
     pub protocol: Protocol,
     /// What the server speaks that takes its login.
     pub login_protocol: Protocol,
-    /// The name it asked for by SNI, lower-cased.
-    pub sni: Option<&'a str>,
+    /// What it showed in its handshake.
+    pub shown: Shown<'a>,
 }
 
 impl Route {
@@ -110,8 +121,13 @@ impl Route {
 
     /// Whether the connection alone could take it.
     fn is_for(&self, traveller: &Traveller<'_>) -> bool {
+        let Shown { sni, certificate } = traveller.shown;
+        let matches = |pattern: &Option<Pattern>, name: Option<&str>| {
+            pattern.as_ref().is_none_or(|pattern| name.is_some_and(|name| pattern.matches(name.as_bytes())))
+        };
         (self.protocols.is_empty() || self.protocols.contains(&traveller.protocol))
-            && self.sni.as_ref().is_none_or(|pattern| traveller.sni.is_some_and(|sni| pattern.matches(sni.as_bytes())))
+            && matches(&self.sni, sni)
+            && matches(&self.certificate, certificate)
     }
 
     /// Whether it cannot be decided, or not be taken, before the user is known.
@@ -129,17 +145,17 @@ impl Route {
 }
 
 impl Routes {
-    /// Whether any of them looks at the name a client asked for.
-    pub fn look_at_sni(&self) -> bool {
-        self.0.iter().any(|route| route.sni.is_some())
+    /// Whether any of them looks at what a client shows in its handshake.
+    pub fn look_at_the_handshake(&self) -> bool {
+        self.0.iter().any(|route| route.sni.is_some() || route.certificate.is_some())
     }
 
-    /// Whether the user must be known before the way is: then only what names the user first may log in. While the name is
-    /// not known, it is taken for each that a route could want.
-    pub fn need_the_user(&self, protocol: Protocol, sni: Sni<'_>) -> bool {
-        let traveller = match sni {
-            Sni::Known(sni) => Traveller { protocol, login_protocol: protocol, sni },
-            Sni::Unknown => {
+    /// Whether the user must be known before the way is: then only what names the user first may log in. While it is not known
+    /// what the client shows, it is taken for each that a route could want.
+    pub fn need_the_user(&self, protocol: Protocol, handshake: Handshake<'_>) -> bool {
+        let traveller = match handshake {
+            Handshake::Over(shown) => Traveller { protocol, login_protocol: protocol, shown },
+            Handshake::ToCome => {
                 let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
                 return self.0.iter().any(|route| is_for(route) && route.needs_the_user());
             }
@@ -197,6 +213,7 @@ impl Routes {
                 && (one.protocols.is_empty()
                     || !other.protocols.is_empty() && other.protocols.iter().all(|p| one.protocols.contains(p)))
                 && (one.sni.is_none() || one.sni == other.sni)
+                && (one.certificate.is_none() || one.certificate == other.certificate)
         };
         (0..self.0.len()).find_map(|later| {
             (0..later).find(|earlier| covers(&self.0[*earlier], &self.0[later])).map(|earlier| (later, earlier))
@@ -228,7 +245,11 @@ pub(crate) mod tests {
     }
 
     fn route(sni: Option<&str>, leads: Leads) -> Route {
-        Route { protocols: Vec::new(), sni: sni.map(Pattern::new), leads, allow: None }
+        Route { protocols: Vec::new(), sni: sni.map(Pattern::new), certificate: None, leads, allow: None }
+    }
+
+    fn asks_for(sni: Option<&str>) -> Shown<'_> {
+        Shown { sni, certificate: None }
     }
 
     fn leads_to(route: Option<&Route>) -> Option<&str> {
@@ -247,7 +268,7 @@ pub(crate) mod tests {
             route(None, Leads::User(Pattern::new("*@old.example"), to("old"))),
             route(None, Leads::All(to("main"))),
         ]);
-        let imap = |sni| Traveller { protocol: Protocol::Imap, login_protocol: Protocol::Imap, sni };
+        let imap = |sni| Traveller { protocol: Protocol::Imap, login_protocol: Protocol::Imap, shown: asks_for(sni) };
         let user = |name: &str| UserName::new(name.as_bytes()).expect("a name");
         for (sni, name, expected) in [
             (Some("shell.example.net"), "joe@old.example", "shell"),
@@ -258,9 +279,9 @@ pub(crate) mod tests {
             let found = routes.of_user(&imap(sni), &user(name)).map(|(route, _)| route);
             assert_eq!(leads_to(found), Some(expected), "{sni:?} {name}");
         }
-        let needed = |sni| routes.need_the_user(Protocol::Imap, sni);
-        assert!(!needed(Sni::Known(Some("shell.example.net"))), "the name decides alone");
-        assert!(needed(Sni::Known(None)) && needed(Sni::Unknown));
+        let needed = |handshake| routes.need_the_user(Protocol::Imap, handshake);
+        assert!(!needed(Handshake::Over(asks_for(Some("shell.example.net")))), "the name decides alone");
+        assert!(needed(Handshake::Over(asks_for(None))) && needed(Handshake::ToCome));
         assert_eq!(leads_to(routes.before_login(&imap(None))), Some("main"));
         assert_eq!(leads_to(routes.before_login(&imap(Some("shell.example.net")))), Some("shell"));
     }
@@ -271,9 +292,10 @@ pub(crate) mod tests {
             protocols: vec![Protocol::Pop3],
             ..route(None, Leads::All(Target { backend: None, login: LoginTemplate::parse("{local}").ok() }))
         }]);
-        let who = |protocol| Traveller { protocol, login_protocol: protocol, sni: None };
-        assert!(routes.need_the_user(Protocol::Pop3, Sni::Known(None)), "its login name is made of the user's");
-        assert!(!routes.need_the_user(Protocol::Imap, Sni::Unknown));
+        let who = |protocol| Traveller { protocol, login_protocol: protocol, shown: Shown::default() };
+        let over = Handshake::Over(Shown::default());
+        assert!(routes.need_the_user(Protocol::Pop3, over), "its login name is made of the user's");
+        assert!(!routes.need_the_user(Protocol::Imap, Handshake::ToCome));
         assert!(routes.before_login(&who(Protocol::Imap)).is_none());
     }
 
@@ -286,5 +308,37 @@ pub(crate) mod tests {
         assert_eq!(Routes(vec![all(Some("a")), user(Some("a"))]).first_in_vain(), Some((1, 0)));
         let pop = Route { protocols: vec![Protocol::Pop3], ..all(None) };
         assert_eq!(Routes(vec![pop, all(None)]).first_in_vain(), None);
+        let with = |pattern| Route { certificate: Some(Pattern::new(pattern)), ..all(None) };
+        assert_eq!(Routes(vec![with("*"), all(None)]).first_in_vain(), None);
+        assert_eq!(Routes(vec![all(None), with("*")]).first_in_vain(), Some((1, 0)));
+        assert_eq!(Routes(vec![with("*@a.example"), with("*@a.example")]).first_in_vain(), Some((1, 0)));
+    }
+
+    #[test]
+    fn a_route_for_certificates_is_for_nobody_without_one() {
+        let with = |sni, pattern, to| Route { certificate: Some(Pattern::new(pattern)), ..route(sni, Leads::All(to)) };
+        let routes = Routes(vec![
+            with(Some("shell.example.net"), "*@staff.example", to("shell")),
+            with(None, "*@staff.example", to("staff")),
+            with(None, "*", to("known")),
+            route(None, Leads::All(to("main"))),
+        ]);
+        let way = |sni, certificate| {
+            let shown = Shown { sni, certificate };
+            let who = Traveller { protocol: Protocol::Imap, login_protocol: Protocol::Imap, shown };
+            leads_to(routes.before_login(&who)).map(str::to_owned)
+        };
+        for (sni, certificate, expected) in [
+            (None, None, "main"),
+            (Some("shell.example.net"), None, "main"),
+            (None, Some("joe@staff.example"), "staff"),
+            (None, Some("JOE@Staff.Example"), "staff"),
+            (Some("shell.example.net"), Some("joe@staff.example"), "shell"),
+            (None, Some("joe@staff.example.evil.example"), "known"),
+            (None, Some(""), "known"),
+        ] {
+            assert_eq!(way(sni, certificate).as_deref(), Some(expected), "{sni:?} {certificate:?}");
+        }
+        assert!(routes.look_at_the_handshake());
     }
 }

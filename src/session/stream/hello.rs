@@ -13,6 +13,11 @@ const NOTED: usize = 1024;
 /// names the cause then. rustls says `handshake_failure` to a hello without what TLS 1.2 brought.
 const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 
+/// The alert for a client that shows no certificate where one must be shown, as rustls says it in TLS 1.2 too, and as a client
+/// from before TLS 1.3 knows it (RFC 5246 section 7.4.6): `handshake_failure`.
+const CERTIFICATE_REQUIRED: [u8; 7] = [21, 3, 3, 0, 2, 2, 116];
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+
 /// A client before its handshake is over.
 #[derive(Debug)]
 pub(super) struct Hello {
@@ -51,8 +56,12 @@ impl Hello {
         self.first
     }
 
-    /// Sets right the words that end the handshake of a client whose TLS is too old.
+    /// Sets right the words that end the handshake of a client whose TLS is too old, or too old for them. In TLS 1.3 they are
+    /// encrypted, and look like none of these.
     pub(super) fn name_the_cause(&self, words: &mut [u8]) {
+        if *words == CERTIFICATE_REQUIRED {
+            words.copy_from_slice(&HANDSHAKE_FAILURE);
+        }
         let is_alert = words.len() == PROTOCOL_VERSION.len() && words[0] == PROTOCOL_VERSION[0];
         if is_alert && tls::client_hello_version(&self.first).is_some() {
             words.copy_from_slice(&PROTOCOL_VERSION);

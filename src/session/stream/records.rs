@@ -4,7 +4,7 @@
 //! buffer. What stands in `incoming` is opened where it stands; what is not used up must be there again, as it was
 //! left, at the next call.
 
-use crate::tls::{self, Facts};
+use crate::tls::{self, Facts, Holder};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ProtocolVersion, ServerConfig};
@@ -139,7 +139,9 @@ impl Records {
 
     /// What was agreed on. To be asked once, when the handshake is over.
     pub(super) fn facts(&mut self) -> Facts {
-        Facts::of(&self.tls, self.sni.take())
+        // The library keeps the chain, and no call of it lets that go; here a name is taken of it and no more.
+        let client = self.tls.peer_certificates().and_then(Holder::of).map(Box::new);
+        Facts { client, ..Facts::of(&self.tls, self.sni.take()) }
     }
 
     /// Looks at the records in `incoming`. What they hold goes to `plain`, which says whether more may come; what TLS itself

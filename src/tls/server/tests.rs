@@ -1,3 +1,5 @@
+mod asking;
+
 use super::super::testing::{Authority, ca_params, identity, key};
 use super::super::{Certificates, Facts, Identity, failure_reason, provider};
 use super::*;
@@ -21,6 +23,7 @@ fn a_modern_client_gets_tls_1_3_with_a_post_quantum_key_exchange() {
             sni: Some("mail.example.net".to_owned()),
             alpn: None,
             resumed: false,
+            client: None,
         }
     );
 }

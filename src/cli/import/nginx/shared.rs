@@ -71,7 +71,7 @@ pub(super) fn tls(scopes: &Scopes<'_>, context: &mut Context<'_>) -> Option<&'st
         "on" => "require",
         "optional" => "request",
         "optional_no_ca" => {
-            let advice = "only certificates signed by tls.client_ca are taken: others count as none";
+            let advice = "only certificates signed by tls.client_ca are taken: who shows another is refused";
             context.notes.left(&asked.place, &asked.text(), advice);
             "request"
         }

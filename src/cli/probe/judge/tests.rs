@@ -60,7 +60,7 @@ fn no_starttls_is_bad_for_customers_and_worth_a_look_for_the_world() {
 
 fn facts(version: &'static str) -> Option<Facts> {
     let cipher = "TLS_AES_128_GCM_SHA256";
-    Some(Facts { version, cipher, group: None, sni: None, alpn: None, resumed: false })
+    Some(Facts { version, cipher, group: None, sni: None, alpn: None, resumed: false, client: None })
 }
 
 #[test]
