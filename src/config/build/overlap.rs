@@ -3,6 +3,7 @@
 use super::super::report::{Report, Spot};
 use super::backends::Backends;
 use super::listeners::Built;
+use super::webmail::Placed;
 use crate::policy::ServerName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,6 +11,7 @@ pub(super) fn look_at(
     listeners: &[Built],
     others: &[(Spot, SocketAddr)],
     backends: &Backends,
+    webmails: &[Placed],
     hostname: Option<&str>,
     report: &mut Report,
 ) {
@@ -41,6 +43,9 @@ pub(super) fn look_at(
                 look_at_server(&spot.item(index), server, &listening, &own, hostname, report);
             }
         }
+    }
+    for placed in webmails {
+        look_at_server(&placed.to, &placed.webmail.server, &listening, &own, hostname, report);
     }
 }
 
