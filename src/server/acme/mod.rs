@@ -72,7 +72,12 @@ pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acm
 pub(super) async fn keep(server: Arc<Server>, means: Means) {
     let Means { challenge, listening, trust } = means;
     let proofs = Arc::new(Proofs::default());
-    match answer::start(listening, challenge, &proofs) {
+    let of = Arc::downgrade(&server);
+    let lead = move |host: Option<&str>, target: &str| {
+        let policy = of.upgrade()?.policy.load_full();
+        policy.page_port().map(|_| policy.lead(host, target))
+    };
+    match answer::start(listening, challenge, &proofs, Arc::new(lead)) {
         Ok(()) => {}
         Err(error) => tracing::error!("acme: no challenge can be answered: {error}"),
     }
