@@ -68,6 +68,10 @@ pub(super) fn inward(mut headers: HeaderMap, client: IpAddr, authority: &HeaderV
 
 /// The headers for the browser.
 pub(super) fn outward(headers: &mut HeaderMap, webmail: &Webmail, authority: &str, hsts: Duration) {
+    // Of two lengths this is the one that does not count (RFC 9112 section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     drop_hop_by_hop(headers);
     // Both are about the whole name, which is not the webmail's to decide on.
     headers.remove(header::ALT_SVC);
@@ -79,27 +83,34 @@ pub(super) fn outward(headers: &mut HeaderMap, webmail: &Webmail, authority: &st
     }
     let refresh = HeaderName::from_static("refresh");
     for name in [&header::LOCATION, &header::CONTENT_LOCATION, &refresh] {
-        let mapped = headers.get(name).and_then(|value| value.to_str().ok()).and_then(|value| {
-            if *name == refresh {
-                place::refreshed(value, webmail, authority)
-            } else {
-                place::outward(value, webmail, authority)
-            }
-        });
-        if let Some(Ok(value)) = mapped.as_deref().map(HeaderValue::from_str) {
+        let Some(value) = headers.get(name).map(text) else { continue };
+        let mapped = if *name == refresh {
+            place::refreshed(&value, webmail, authority)
+        } else {
+            place::outward(&value, webmail, authority)
+        };
+        if let Some(value) = mapped.as_deref().and_then(value_of) {
             headers.insert(name, value);
         }
     }
     let host = host_name(authority);
-    let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    let cookies: Vec<String> = headers.get_all(header::SET_COOKIE).iter().map(text).collect();
     headers.remove(header::SET_COOKIE);
     for cookie in cookies {
-        // One that is no text has nothing in it that we could read; without Secure it must not go out.
-        let text = String::from_utf8_lossy(cookie.as_bytes());
-        if let Ok(value) = HeaderValue::from_bytes(cookies::outward(&text, webmail, &host).as_bytes()) {
+        if let Some(value) = value_of(&cookies::outward(&cookie, webmail, &host)) {
             headers.append(header::SET_COOKIE, value);
         }
     }
+}
+
+/// A value octet by octet, as ISO 8859-1 has them: old scripts write names of people so, and nothing of it must change.
+fn text(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+fn value_of(text: &str) -> Option<HeaderValue> {
+    let octets: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+    HeaderValue::from_bytes(&octets?).ok()
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -142,6 +153,22 @@ mod tests {
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn octets_beyond_ascii_stay_what_they_are() {
+        let webmail = Webmail {
+            entrance: Entrance::Name("webmail.example.net".to_owned()),
+            server: ServerName { host: "old".to_owned(), port: 80 },
+            base: "/".to_owned(),
+        };
+        let mut answer = HeaderMap::new();
+        let value = |octets: &[u8]| HeaderValue::from_bytes(octets).expect("a value");
+        answer.insert("set-cookie", value(b"user=M\xfcller"));
+        answer.insert("location", value(b"http://old/M\xc3\xbcller"));
+        outward(&mut answer, &webmail, "webmail.example.net", Duration::ZERO);
+        assert_eq!(answer["set-cookie"].as_bytes(), b"user=M\xfcller; Secure; SameSite=Lax");
+        assert_eq!(answer["location"].as_bytes(), b"https://webmail.example.net/M\xc3\xbcller");
     }
 
     fn all<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
@@ -217,6 +244,8 @@ mod tests {
             ("strict-transport-security", "max-age=9; includeSubDomains"),
             ("alt-svc", "h3=\":443\""),
             ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
             ("content-type", "text/html"),
         ]);
         outward(&mut answer, &webmail, "mail.example.net", Duration::ZERO);
@@ -227,7 +256,7 @@ mod tests {
             ["a=b; path=/webmail/; Secure; SameSite=Lax", "c=d; Secure; SameSite=Lax"]
         );
         assert_eq!(all(&answer, "content-type"), ["text/html"]);
-        for name in ["strict-transport-security", "alt-svc", "connection"] {
+        for name in ["strict-transport-security", "alt-svc", "connection", "content-length", "transfer-encoding"] {
             assert!(!answer.contains_key(name), "{name}");
         }
         outward(&mut answer, &webmail, "mail.example.net", Duration::from_secs(60));

@@ -111,7 +111,10 @@ impl Passage<'_> {
             head.version = Version::HTTP_11;
             head.extensions.clear();
             let silence = visitor.policy.portal.webmail_timeout;
-            return Ok(Response::from_parts(head, Either::Right(Passed::new(body, silence, driver, seat, under_way))));
+            return Ok(Response::from_parts(
+                head,
+                Either::Right(Passed::new(body, silence, Some((driver, seat, under_way)))),
+            ));
         }
         if !asks_for_socket {
             return Err(self.down("it changed to another protocol unasked".to_owned()));
