@@ -189,6 +189,7 @@ fn decoded(path: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn webmail(entrance: Entrance, base: &str) -> Webmail {
         Webmail { entrance, server: ServerName { host: "old".to_owned(), port: 80 }, base: base.to_owned() }
@@ -254,6 +255,26 @@ mod tests {
         assert_eq!(below.outward("/squirrelmail?a"), "/webmail?a");
         assert_eq!(below.outward("/squirrelmails/"), "/squirrelmails/");
         assert_eq!(below.outward("/icons/a.gif"), "/icons/a.gif");
+    }
+
+    proptest! {
+        /// However often a careless server decodes what it is sent, it never gets out of the webmail's folder.
+        #[test]
+        fn no_path_leads_out(parts in proptest::collection::vec(r"/|\\.|%2e|%2E|%252e|%%32%65|%2f|%5c|\\\\|;|a|%00|%|%25|webmail", 0..12)) {
+            let webmail = webmail(Entrance::Path("/webmail/".to_owned()), "/old/");
+            let Some(path) = normal(&format!("/webmail/{}", parts.concat())) else { return Ok(()) };
+            if !path.starts_with("/webmail/") {
+                return Ok(());
+            }
+            let mut seen = webmail.inward(&path).into_bytes();
+            for _ in 0..8 {
+                prop_assert!(seen.starts_with(b"/old/"), "{path}");
+                let text = String::from_utf8_lossy(&seen).replace('\\', "/");
+                let leads_out = text.split('/').any(|segment| segment.split(';').next() == Some(".."));
+                prop_assert!(!leads_out && !seen.contains(&0), "{path}: {text}");
+                seen = decoded(&seen);
+            }
+        }
     }
 
     #[test]
