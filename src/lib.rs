@@ -7,7 +7,7 @@
 //! | floor | module | what it is |
 //! | --- | --- | --- |
 //! | 8 | [`cli`] | the commands |
-//! | 7 | [`admin`], [`portal`] | metrics, health and control over HTTP · the help page |
+//! | 7 | [`admin`], [`portal`] | metrics, health and control over HTTP · the help page, and a webmail behind it |
 //! | 6 | [`server`] | the process: workers, doors, registry of sessions, reload, drain, sandbox |
 //! | 5 | [`session`] | one connection: handshake → login → relay |
 //! | 4 | [`gate`], [`route`], [`backend`] | may this happen? · to whom does this user belong? · the servers behind: dial, health, what they can do |

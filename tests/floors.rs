@@ -18,7 +18,7 @@ const FLOORS: [(&str, &[&str]); 14] = [
     ("session", &["proto", "policy", "tls", "store", "observe", "gate", "route", "backend"]),
     ("server", &["proto", "policy", "tls", "config", "store", "observe", "gate", "route", "backend", "session"]),
     ("admin", &["server", "observe"]),
-    ("portal", &["proto", "policy", "tls", "observe", "session"]),
+    ("portal", &["proto", "policy", "tls", "observe", "backend", "session"]),
     (
         "cli",
         &[

@@ -9,6 +9,7 @@ mod connect;
 mod dialogue;
 mod health;
 mod open;
+mod plain;
 mod relaying;
 mod resolve;
 mod server;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) struct CheckArguments {
     #[command(flatten)]
     source: SourceArguments,
-    /// Also dials every backend and shows what it can do
+    /// Also dials every backend and shows what it can do, and every webmail
     #[arg(long)]
     online: bool,
 }
@@ -83,6 +83,17 @@ fn online(policy: &Policy) -> u8 {
                         code = FAILED;
                     }
                 }
+            }
+        }
+    }
+    for webmail in &policy.portal.webmails {
+        let place = format!("webmail {}", webmail.server);
+        say(format_args!("dialling {place} …"));
+        match runtime.block_on(backends.dial(&webmail.server, policy.timeouts.connect)) {
+            Ok(_) => code = code.max(print_data(format!("{place}: up\n"))),
+            Err(lost) => {
+                say(format_args!("{place}: {lost}"));
+                code = FAILED;
             }
         }
     }

@@ -32,6 +32,11 @@ impl Spot {
         self.with(Step::Item(index))
     }
 
+    /// Whether it is this other one or below it.
+    pub(super) fn is_below(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     fn with(&self, step: Step) -> Self {
         Self(self.0.iter().cloned().chain([step]).collect())
     }

@@ -11,6 +11,7 @@ pub mod rate;
 mod reach;
 mod reread;
 pub mod route;
+pub mod webmail;
 
 pub use crate::proto::smtp::BareNewline;
 use crate::proto::{FrontSettings, Mechanisms, Protocol, Service, TlsRule};

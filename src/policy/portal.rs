@@ -2,9 +2,24 @@
 
 use super::ClientCertificate;
 use super::access::{Access, AddressSet};
+use super::webmail::Webmail;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// The paths of the page and of all that belongs to it, lower-cased; they are found in either case. No webmail takes their place
+/// on the page's own names.
+pub const DOCUMENTS: [&str; 9] = [
+    "/",
+    "/ca.pem",
+    "/ca.der",
+    "/ca.crt",
+    "/mail.mobileconfig",
+    "/.well-known/autoconfig/mail/config-v1.1.xml",
+    "/mail/config-v1.1.xml",
+    "/autodiscover/autodiscover.xml",
+    "/dns.txt",
+];
 
 /// A listener with `protocol: https`, perhaps on several addresses. No mail passes through it and no server stands behind.
 #[derive(Debug)]
@@ -59,6 +74,10 @@ pub struct Portal {
     pub on_mail_ports: bool,
     /// How long browsers are told to come by TLS alone (RFC 6797); zero: they are told nothing.
     pub hsts: Duration,
+    /// What is passed on to other web servers, in the order of the configuration.
+    pub webmails: Vec<Webmail>,
+    /// How long a webmail may take to begin its answer, and to go on with it.
+    pub webmail_timeout: Duration,
 }
 
 /// What customers type as their user name.

@@ -4,10 +4,14 @@ use super::discovery;
 use super::page;
 use super::profile::{Account, profile};
 use super::settings::Settings;
+use super::traffic::Traffic;
+use super::trouble::Trouble;
+use super::webmail::{Passage, Passed, WebServers, host};
 use crate::policy::Policy;
+use crate::policy::webmail::{Webmail, host_name, normal};
 use crate::session::{Visitor, Way};
 use crate::tls::Root;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// For what is the same for everybody and changes with the configuration alone.
 const FOR_AN_HOUR: &str = "public, max-age=3600";
 /// For what is about its reader.
-const FOR_NOBODY: &str = "no-store";
+pub(super) const FOR_NOBODY: &str = "no-store";
 
 /// A document there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,11 @@ enum Document {
     Records,
 }
 
-/// Every document with its path, lower-cased: Outlook and people write them as they like.
+/// A document of ours, or a webmail's.
+pub(super) type Answer = Either<Full<Bytes>, Passed>;
+
+/// Every document with its path, lower-cased: Outlook and people write them as they like. The paths are those of
+/// [`crate::policy::portal::DOCUMENTS`].
 const DOCUMENTS: [(&str, Document); 9] = [
     ("/", Document::Page),
     ("/ca.pem", Document::RootPem),
@@ -49,13 +57,53 @@ const DOCUMENTS: [(&str, Document); 9] = [
 ];
 
 /// Answers.
-pub(super) async fn answer(visitor: &Visitor, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let mut response = match visitor.way {
+pub(super) async fn answer(
+    visitor: &Visitor,
+    servers: &WebServers,
+    traffic: &Traffic,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let response = match visitor.way {
         // RFC 9110 section 15.5.20.
         Way::Astray => short(StatusCode::MISDIRECTED_REQUEST, "This server has no such name.\n"),
-        Way::Lead => lead(&visitor.policy, request.uri().path()),
-        Way::Page | Way::MailPort => give(visitor, request).await,
+        Way::Lead => lead(&visitor.policy, &request),
+        Way::MailPort => give(visitor, request).await,
+        Way::Page => match meant(&visitor.policy, &request) {
+            Meant::Page => give(visitor, request).await,
+            Meant::Nothing => Trouble::BadRequest.page(&visitor.policy),
+            Meant::Webmail(webmail, path) => {
+                return Passage { visitor, webmail, servers, traffic }.pass(&path, request).await;
+            }
+        },
     };
+    own(visitor, response)
+}
+
+/// Whose a request is.
+enum Meant<'a> {
+    Page,
+    /// A webmail's, with the path as all readers see it.
+    Webmail(&'a Webmail, String),
+    /// Nobody's: it can be read in more than one way.
+    Nothing,
+}
+
+fn meant<'a>(policy: &'a Policy, request: &Request<Incoming>) -> Meant<'a> {
+    if policy.portal.webmails.is_empty() {
+        return Meant::Page;
+    }
+    let Ok(host) = host(request.headers()) else { return Meant::Nothing };
+    let host = host.and_then(|host| host.to_str().ok()).map(host_name).unwrap_or_default();
+    let Some(path) = normal(request.uri().path()) else { return Meant::Nothing };
+    match policy.portal.webmail(&host, &path) {
+        Some(webmail) => Meant::Webmail(webmail, path),
+        None => Meant::Page,
+    }
+}
+
+/// A document of ours with the headers that all of them have. A webmail's answers have their own: frames and scripts are the
+/// rule there.
+pub(super) fn own(visitor: &Visitor, mut response: Response<Full<Bytes>>) -> Response<Answer> {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -76,7 +124,7 @@ pub(super) async fn answer(visitor: &Visitor, request: Request<Incoming>) -> Res
     {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
     }
-    response
+    response.map(Either::Left)
 }
 
 async fn give(visitor: &Visitor, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -135,12 +183,12 @@ fn document(path: &str) -> Option<Document> {
     known.map(|(_, document)| *document)
 }
 
-/// The way to the page (RFC 9110 section 15.4.9). It is to our own name and a path we know, whatever was asked for.
-fn lead(policy: &Policy, path: &str) -> Response<Full<Bytes>> {
-    let path = DOCUMENTS.iter().find(|(known, _)| path.eq_ignore_ascii_case(known)).map_or("/", |(known, _)| known);
-    let port = policy.page_port().filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
+/// The way to the same place under TLS.
+fn lead(policy: &Policy, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let mut response = short(StatusCode::PERMANENT_REDIRECT, "The page is served over https.\n");
-    if let Ok(location) = HeaderValue::from_str(&format!("https://{}{port}{path}", policy.hostname)) {
+    let host = host(request.headers()).ok().flatten().and_then(|host| host.to_str().ok());
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    if let Ok(location) = HeaderValue::from_str(&policy.lead(host, target)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
@@ -165,7 +213,7 @@ fn apple(policy: &Policy, settings: &Settings, root: Option<&Root>) -> String {
     profile(root.map(|root| root.der.as_ref()), &policy.portal.company, account.as_ref())
 }
 
-fn found(
+pub(super) fn found(
     kind: &'static str,
     cache: &'static str,
     file: Option<&'static str>,
@@ -197,6 +245,11 @@ fn last(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_document_is_kept_from_webmails() {
+        assert_eq!(DOCUMENTS.map(|(path, _)| path), crate::policy::portal::DOCUMENTS);
+    }
 
     #[test]
     fn outlook_may_write_its_path_as_it_likes() {

@@ -58,7 +58,13 @@ pub(super) fn thunderbird(policy: &Policy, settings: &Settings) -> String {
             escaped(&settings.host)
         );
     }
-    out.push_str("  </emailProvider>\n</clientConfig>\n");
+    out.push_str("  </emailProvider>\n");
+    if let Some(webmail) = policy.portal.webmails.first() {
+        let port = policy.page_port_in_url();
+        let address = webmail.address(&format!("https://{}{port}", policy.hostname), &port);
+        let _ = writeln!(out, "  <webMail>\n    <loginPage url=\"{}\"/>\n  </webMail>", escaped(&address));
+    }
+    out.push_str("</clientConfig>\n");
     out
 }
 

@@ -1,13 +1,14 @@
-//! The help page: settings, the private CA, automatic configuration, and why a login does not work.
+//! The help page: settings, the private CA, automatic configuration, and why a login does not work; and a webmail behind it.
 //!
 //! ```text
 //!   session (visit.rs) ──Visitor, stream──▶ HelpPage ── hyper ──▶ answer ──┬ page, style     for people
 //!                                           bounds                         ├ discovery       Thunderbird, Outlook, DNS
 //!                                                                          ├ profile         Apple
-//!                                                                          └ the root        PEM, DER
+//!                                                                          ├ the root        PEM, DER
+//!                                                                          └ webmail         to an old web server
 //! ```
 //!
-//! Everything is made from the running policy at each request: nothing to be kept, nothing to go stale. There is no script
+//! The page is made from the running policy at each request: nothing to be kept, nothing to go stale. There is no script
 //! and no cookie, and but for an address in an Outlook's answer nothing of a request comes back. The reader sees attempts from
 //! his own address, without user names, and nobody else's.
 
@@ -15,26 +16,31 @@ mod answer;
 mod discovery;
 mod page;
 mod profile;
+mod seats;
 mod settings;
 mod story;
+mod traffic;
+mod trouble;
+mod webmail;
 
 pub use discovery::outlook;
 pub use profile::{Account, profile};
 pub use settings::{Setting, Settings};
 
-use crate::session::{Pages, Stream, Visitor};
-use hyper::header::{CONNECTION, HeaderValue};
+use crate::session::{Pages, Served, Stream, Visitor};
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
-use std::collections::HashMap;
+use seats::{Room, Seats};
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use traffic::{Traffic, Watched};
+use webmail::WebServers;
 
 /// The largest request head; hyper answers 431 beyond it.
 const MOST_HEAD: usize = 16 * 1024;
@@ -46,27 +52,24 @@ const LIFE: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// The most requests of a connection.
 const MOST_REQUESTS: usize = 50;
-/// The most browsers' connections at once: the page must not take the places that mail needs.
-const MOST: usize = 1024;
-/// The most of one address: browsers open about six, and a household shares an address.
-const MOST_OF_ONE: usize = 64;
+/// How long a connection lasts, and how many requests it has, where a webmail was asked for.
+const WEBMAIL_LIFE: Duration = Duration::from_secs(600);
+const MOST_WEBMAIL_REQUESTS: usize = 1000;
+/// How long what is under way to or from a webmail has, once the gateway wants the end.
+const LAST_EXCHANGE: Duration = Duration::from_secs(30);
+/// How long a connection may stand still, besides what a webmail takes to answer: who reads nothing keeps others from it.
+const STILL: Duration = Duration::from_secs(60);
+/// The most browsers' connections at once: the page must not take the places that mail needs. Browsers open about six, and a
+/// household shares an address.
+const FOR_PAGE: Room = Room { most: 1024, most_of_one: 64 };
+/// The same where a webmail is behind the page: an office shares an address, and everybody in it reads mail.
+const FOR_WEBMAIL: Room = Room { most: 4096, most_of_one: 256 };
 
 /// Answers browsers. One for the process, shared.
 #[derive(Debug, Default)]
 pub struct HelpPage {
-    visitors: Mutex<Visitors>,
-}
-
-#[derive(Debug, Default)]
-struct Visitors {
-    by_client: HashMap<IpNet, usize>,
-    count: usize,
-}
-
-/// A visitor's place; it is free again when this is dropped.
-struct Seat<'a> {
-    page: &'a HelpPage,
-    client: IpNet,
+    visitors: Seats,
+    servers: WebServers,
 }
 
 impl Pages for HelpPage {
@@ -74,22 +77,27 @@ impl Pages for HelpPage {
         &'a self,
         visitor: Visitor,
         stream: &'a mut dyn Stream,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Served> + Send + 'a>> {
         Box::pin(self.converse(visitor, stream))
     }
 }
 
 impl HelpPage {
-    async fn converse(&self, visitor: Visitor, stream: &mut dyn Stream) {
-        let Some(_seat) = self.seat(visitor.shared.gate.network(visitor.client)) else { return };
-        let leave = visitor.leave.clone();
-        let asked = AtomicUsize::new(0);
+    async fn converse(&self, visitor: Visitor, stream: &mut dyn Stream) -> Served {
+        let portal = &visitor.policy.portal;
+        let room = if portal.webmails.is_empty() { FOR_PAGE } else { FOR_WEBMAIL };
+        let network = visitor.shared.gate.network(visitor.client);
+        let Some(_seat) = self.visitors.take(network, room) else { return Served::Page };
+        let (leave, traffic) = (&visitor.leave, &Traffic::default());
+        let (stream, still) = Watched::new(stream, portal.webmail_timeout + STILL);
         let service = service_fn(|request| {
-            let visitor = visitor.clone();
-            let is_last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_REQUESTS;
+            let (visitor, asked) = (visitor.clone(), traffic.ask());
+            // It may have held two lengths, of which one was left out (RFC 9112 section 6.3).
+            let is_doubtful = request.headers().contains_key(TRANSFER_ENCODING);
             async move {
-                let mut response = answer::answer(&visitor, request).await;
-                if is_last {
+                let mut response = answer::answer(&visitor, &self.servers, traffic, request).await;
+                let most = if traffic.was_webmail() { MOST_WEBMAIL_REQUESTS } else { MOST_REQUESTS };
+                if (asked >= most || is_doubtful) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
@@ -97,42 +105,58 @@ impl HelpPage {
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(MOST_HEAD);
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = http.serve_connection(TokioIo::new(stream), service);
         // How a stranger's request failed is nobody's concern.
+        let driven = async {
+            tokio::select! {
+                _ = &mut connection => return,
+                () = life(traffic) => {}
+                () = leave.cancelled() => {}
+            }
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                _ = &mut connection => {}
+                () = patience(traffic, leave) => {}
+            }
+        };
         tokio::select! {
-            _ = connection.as_mut() => return,
-            () = tokio::time::sleep(LIFE) => {}
-            () = leave.cancelled() => {}
+            () = driven => {}
+            () = still => {}
         }
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
-    }
-
-    /// A place for one connection more of this address (its network, for IPv6), if there is one.
-    fn seat(&self, client: IpNet) -> Option<Seat<'_>> {
-        let mut visitors = self.lock();
-        let of_client = visitors.by_client.get(&client).copied().unwrap_or_default();
-        if visitors.count >= MOST || of_client >= MOST_OF_ONE {
-            return None;
+        if let Some(socket) = traffic.socket() {
+            let parts = connection.into_parts();
+            tokio::select! {
+                () = socket.carry(parts.io.into_inner(), parts.read_buf) => {}
+                () = leave.cancelled() => {}
+            }
         }
-        visitors.count += 1;
-        visitors.by_client.insert(client, of_client + 1);
-        Some(Seat { page: self, client })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Visitors> {
-        self.visitors.lock().unwrap_or_else(PoisonError::into_inner)
+        if traffic.was_webmail() { Served::Webmail } else { Served::Page }
     }
 }
 
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut visitors = self.page.lock();
-        visitors.count = visitors.count.saturating_sub(1);
-        match visitors.by_client.get_mut(&self.client) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(visitors.by_client.remove(&self.client)),
+/// Ends when a connection has lasted as long as it may.
+async fn life(traffic: &Traffic) {
+    tokio::time::sleep(LIFE).await;
+    if traffic.was_webmail() {
+        tokio::time::sleep(WEBMAIL_LIFE.saturating_sub(LIFE)).await;
+    }
+}
+
+/// Ends when what is under way on a connection that is to end has had its time.
+async fn patience(traffic: &Traffic, leave: &CancellationToken) {
+    let under_way = async {
+        tokio::time::sleep(LAST_ANSWER).await;
+        while traffic.is_under_way() {
+            tokio::time::sleep(LAST_ANSWER).await;
         }
+    };
+    let gateway = async {
+        leave.cancelled().await;
+        tokio::time::sleep(LAST_EXCHANGE).await;
+    };
+    tokio::select! {
+        () = under_way => {}
+        () = gateway => {}
     }
 }
 
@@ -157,19 +181,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_address_cannot_take_every_seat_and_each_is_given_back() {
-        let page = HelpPage::default();
-        let [one, other] = ["192.0.2.1/32", "192.0.2.2/32"].map(|net| net.parse().expect("a network"));
-        let seats: Vec<_> = (0..MOST_OF_ONE).map(|_| page.seat(one).expect("a seat")).collect();
-        assert!(page.seat(one).is_none());
-        assert!(page.seat(other).is_some());
-        drop(seats);
-        assert!(page.seat(one).is_some());
-        let left = page.lock();
-        assert_eq!((left.count, left.by_client.len()), (0, 0));
-    }
 
     #[test]
     fn text_stays_text() {

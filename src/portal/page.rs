@@ -7,7 +7,7 @@ use super::story::{self, Tone};
 use crate::observe::Attempt;
 use crate::policy::portal::UserForm;
 use crate::proto::Service;
-use crate::session::Visitor;
+use crate::session::{Visitor, Way};
 use crate::tls::Root;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// What a browser may do with anything from here: show it with our own style, and nothing else.
 pub(super) fn content_policy() -> &'static str {
@@ -59,6 +59,7 @@ pub(super) fn page(visitor: &Visitor, settings: &Settings, root: Option<&Root>) 
 ",
         if root.is_some() { "\n<li><a href=\"#trust\">Certificate</a></li>" } else { "" }
     );
+    webmails(visitor, &mut out);
     servers(settings, &mut out);
     if let Some(root) = root {
         trust(root, &mut out);
@@ -86,6 +87,29 @@ fn link(contact: &str) -> String {
     } else {
         text
     }
+}
+
+/// The way to the webmails, if there is one.
+fn webmails(visitor: &Visitor, out: &mut String) {
+    let policy = &visitor.policy;
+    let port = policy.page_port_in_url();
+    // On a mail port there is none: the way is to the page's own.
+    let base = if visitor.way == Way::Page { String::new() } else { format!("https://{}{port}", policy.hostname) };
+    let addresses: Vec<_> = policy.portal.webmails.iter().map(|webmail| webmail.address(&base, &port)).collect();
+    if addresses.is_empty() {
+        return;
+    }
+    out.push_str("<ul class=\"get\">\n");
+    for address in &addresses {
+        // Of several the address tells which it is.
+        let which = if addresses.len() > 1 {
+            format!(" <span class=\"print\">({})</span>", escaped(address))
+        } else {
+            String::new()
+        };
+        let _ = writeln!(out, "<li><a href=\"{}\">Read mail in the browser{which}</a></li>", escaped(address));
+    }
+    out.push_str("</ul>\n");
 }
 
 fn servers(settings: &Settings, out: &mut String) {

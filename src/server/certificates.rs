@@ -47,7 +47,7 @@ fn lines(findings: &[ChainFinding]) -> String {
 }
 
 impl Keeper {
-    /// Reads the policy's certificates, or has the private CA issue one for the host name. An expired one is
+    /// Reads the policy's certificates, or has the private CA issue one for the host name and the names of webmails. An expired one is
     /// served (clients will say so, and mail goes on), and told.
     ///
     /// # Errors
@@ -88,7 +88,11 @@ impl Keeper {
     /// # Errors
     /// [`CertificateError`].
     pub fn reload(&mut self, old: &Policy, new: &Policy, told: &[Finding]) -> Result<ServerTls, CertificateError> {
-        if old.tls == new.tls && old.hostname == new.hostname && old.state_dir == new.state_dir {
+        if old.tls == new.tls
+            && old.hostname == new.hostname
+            && old.state_dir == new.state_dir
+            && old.portal.webmail_names().eq(new.portal.webmail_names())
+        {
             let changes = self.watched.reload(&self.tls, SystemTime::now());
             self.tell(changes, told);
             self.poll_client_ca(true, told);
@@ -260,7 +264,8 @@ fn sources(policy: &Policy) -> Result<Vec<Source>, CertificateError> {
     }
     let ca = Arc::new(PrivateCa::open_or_create(&policy.state_dir, &policy.hostname, SystemTime::now())?);
     let Some(acme) = &policy.tls.acme else {
-        return Ok(vec![Source::Private(ca, vec![policy.hostname.parse()?])]);
+        let names = [policy.hostname.as_str()].into_iter().chain(policy.portal.webmail_names());
+        return Ok(vec![Source::Private(ca, names.map(str::parse).collect::<Result<_, _>>()?)]);
     };
     let names = acme.names.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>()?;
     let folder = Folder::of(&policy.state_dir, &acme.directory);

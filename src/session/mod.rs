@@ -47,7 +47,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use handshake::refuse;
-pub use visit::{Pages, Stream, Visit, Visitor, Way, turn_away, visit};
+pub use visit::{Pages, Served, Stream, Visit, Visitor, Way, turn_away, visit};
 
 /// What all sessions share.
 pub struct Shared {

@@ -1,5 +1,5 @@
-//! A browser: on an `https` listener, or on a mail port where it has asked for `http/1.1` (RFC 7301). It gets the help page
-//! and never a word of a mail protocol.
+//! A browser: on an `https` listener, or on a mail port where it has asked for `http/1.1` (RFC 7301). It gets the help page,
+//! on an `https` listener the webmail too, and never a word of a mail protocol.
 //!
 //! What the page says is the portal's, a floor above; it is handed down as [`Pages`]. Here are the door, the bounds on a
 //! connection, and its one `session.closed`.
@@ -24,8 +24,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How an `https` connection ended, in its `session.closed`.
+/// How a browser's connection ended, in its `session.closed`: what it was for.
 const PAGE: &str = "page";
+const WEBMAIL: &str = "webmail";
 
 /// A browser's connection, TLS behind it.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,12 +36,30 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Answers browsers. An implementer bounds what it reads, in size and in time, and returns when `visitor.leave` asks for it: a
 /// stranger otherwise holds a session's place for as long as he likes. It says nothing to anybody of another address.
 pub trait Pages: Send + Sync {
-    /// Answers until the connection ends.
+    /// Answers until the connection ends, and says what it was for.
     fn serve<'a>(
         &'a self,
         visitor: Visitor,
         stream: &'a mut dyn Stream,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Served> + Send + 'a>>;
+}
+
+/// What a browser was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The page's documents alone.
+    Page,
+    /// A webmail, at least once.
+    Webmail,
+}
+
+impl Served {
+    fn reason(self) -> &'static str {
+        match self {
+            Served::Page => PAGE,
+            Served::Webmail => WEBMAIL,
+        }
+    }
 }
 
 /// Who asks, and what the answer is made of.
@@ -99,12 +118,12 @@ pub async fn visit(mut visit: Box<Visit>, socket: TcpStream, place: impl Send) {
         state.enter(SessionState::Relay);
         let way = if visit.page.kind == PageKind::Serve { Way::Page } else { Way::Lead };
         let Visit { shared, policy, client, leave, .. } = &*visit;
-        serve(shared, policy, client.ip(), way, leave, &mut stream).await;
+        let served = serve(shared, policy, client.ip(), way, leave, &mut stream).await;
         metrics.bytes_in(stream.bytes_in);
         metrics.bytes_out(stream.bytes_out);
         let mut event = visit.event(Kind::SessionClosed);
         event.tls = tls;
-        event.reason = Some(PAGE.to_owned());
+        event.reason = Some(served.reason().to_owned());
         event.duration = Some(visit.started.elapsed());
         (event.bytes_in, event.bytes_out) = (Some(stream.bytes_in), Some(stream.bytes_out));
         visit.shared.observe.record(&event);
@@ -139,12 +158,11 @@ async fn serve(
     way: Way,
     leave: &CancellationToken,
     stream: &mut ClientStream,
-) {
+) -> Served {
     // Without a portal, as in a gateway that is only starting, there is nothing to say.
-    if let Some(pages) = shared.pages.get() {
-        let (shared, policy, leave) = (Arc::clone(shared), Arc::clone(policy), leave.clone());
-        pages.serve(Visitor { shared, policy, client, way, leave }, stream).await;
-    }
+    let Some(pages) = shared.pages.get() else { return Served::Page };
+    let (shared, policy, leave) = (Arc::clone(shared), Arc::clone(policy), leave.clone());
+    pages.serve(Visitor { shared, policy, client, way, leave }, stream).await
 }
 
 impl Visit {

@@ -19,38 +19,48 @@ const LISTENERS: &str = "  imaps: { address: \"127.0.0.1:0\", protocol: imap }
 const PORTAL: &str = "portal: { company: \"Example & Sons\", help_contact: \"mailto:help@example.net\", ports: { imaps: 993, imap: 143, help: 443 } }";
 
 /// What came back.
-struct Answer {
-    head: String,
-    body: Vec<u8>,
+pub struct Answer {
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
     /// A header's value; the name in lower case.
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
     #[track_caller]
-    fn is(&self, status: u16) {
+    pub fn is(&self, status: u16) {
         assert!(self.head.starts_with(&format!("HTTP/1.1 {status} ")), "{}", self.head);
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("it listens");
     socket.set_read_timeout(Some(super::outcome::PATIENCE)).expect("an option");
     socket
 }
 
 /// TLS with a name and ALPN; an error is the handshake's.
-fn tls(
+pub fn tls(
     root: &[u8],
     address: SocketAddr,
+    name: &str,
+    alpn: &[&str],
+) -> Result<StreamOwned<ClientConnection, TcpStream>, std::io::Error> {
+    tls_over(root, connect(address), name, alpn)
+}
+
+/// The same over a connection on which something was said before.
+pub fn tls_over(
+    root: &[u8],
+    socket: TcpStream,
     name: &str,
     alpn: &[&str],
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, std::io::Error> {
@@ -64,13 +74,13 @@ fn tls(
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut stream = StreamOwned::new(connection, connect(address));
+    let mut stream = StreamOwned::new(connection, socket);
     stream.conn.complete_io(&mut stream.sock)?;
     Ok(stream)
 }
 
 /// Sends a request over a connection and reads to its end.
-fn ask(mut stream: impl Read + Write, request: &str) -> Answer {
+pub fn ask(mut stream: impl Read + Write, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).expect("it listens");
     let mut all = Vec::new();
     // The end of a connection that refused the rest of a request may be a reset.
@@ -80,7 +90,7 @@ fn ask(mut stream: impl Read + Write, request: &str) -> Answer {
     Answer { head: String::from_utf8(all).expect("a head"), body }
 }
 
-fn request(method: &str, path: &str, body: &str) -> String {
+pub fn request(method: &str, path: &str, body: &str) -> String {
     let length = body.len();
     format!("{method} {path} HTTP/1.1\r\nhost: {NAME}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
 }

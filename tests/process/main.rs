@@ -28,4 +28,6 @@ mod reloading;
 mod sandbox;
 mod starting;
 mod users;
+mod web_server;
+mod webmail;
 mod without_file;

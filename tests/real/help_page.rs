@@ -13,7 +13,7 @@ fn gateway() -> Gatepost {
 }
 
 /// Chromium without a window, as root, with nothing of its own on the network.
-fn chromium(home: &Path) -> std::process::Command {
+pub fn chromium(home: &Path) -> std::process::Command {
     let mut chromium = limited("chromium", Duration::from_secs(120));
     let profile = format!("--user-data-dir={}", home.display());
     chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", &profile]);

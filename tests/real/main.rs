@@ -33,3 +33,4 @@ mod stapling;
 mod submission_clients;
 mod tls;
 mod transparent;
+mod webmail;

@@ -11,6 +11,7 @@ mod overlap;
 mod portal;
 mod routes;
 mod unbuilt;
+mod webmail;
 
 use super::expand::Surroundings;
 use super::finding::quoted;
@@ -29,12 +30,13 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let backends = backends::build(&file.backends, &reader, report);
     let routes = routes::build(file, &backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
-    let tls = tls(file, hostname.as_deref(), &reader, report);
+    let webmails = webmail::build(file, hostname.as_deref(), &listeners, report);
+    let tls = tls(file, hostname.as_deref(), &webmails, &reader, report);
     let admin = admin(&file.admin, &reader, report);
     let admin_address = admin.address.map(|address| (Spot::top("admin").key("address"), address));
     let acme_address = tls.acme.as_ref().and_then(acme::listens);
     let others: Vec<_> = acme_address.into_iter().chain(admin_address).collect();
-    overlap::look_at(&listeners, &others, &backends, hostname.as_deref(), report);
+    overlap::look_at(&listeners, &others, &backends, &webmails, hostname.as_deref(), report);
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
@@ -44,7 +46,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
         report.warning(&Spot::top("submission").key("sender_must_match"), message);
     }
-    let portal = portal::build(file, hostname.as_deref(), &listeners, report);
+    let portal = portal::build(file, hostname.as_deref(), &listeners, webmails, report);
     let policy = Policy {
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
@@ -182,12 +184,19 @@ fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeou
     }
 }
 
-fn tls(file: &File, hostname: Option<&str>, reader: &files::Reader<'_>, report: &mut Report) -> policy::Tls {
+fn tls(
+    file: &File,
+    hostname: Option<&str>,
+    webmails: &[webmail::Placed],
+    reader: &files::Reader<'_>,
+    report: &mut Report,
+) -> policy::Tls {
     let section = &file.tls;
     // The public CA's certificate may be the one for the host name.
     let has_own = |host: &str| section.acme.iter().flat_map(|acme| &acme.names).any(|name| acme::covers(name, host));
     let of_files = hostname.filter(|host| !has_own(host));
     let examined = certificates::build(&section.certificates, of_files, reader, report);
+    webmail::look_at_names(webmails, section, &examined, report);
     policy::Tls {
         acme: section
             .acme

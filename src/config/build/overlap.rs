@@ -3,13 +3,16 @@
 use super::super::report::{Report, Spot};
 use super::backends::Backends;
 use super::listeners::Built;
+use super::webmail::Placed;
 use crate::policy::ServerName;
+use crate::policy::portal::PageKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(super) fn look_at(
     listeners: &[Built],
     others: &[(Spot, SocketAddr)],
     backends: &Backends,
+    webmails: &[Placed],
     hostname: Option<&str>,
     report: &mut Report,
 ) {
@@ -27,10 +30,12 @@ pub(super) fn look_at(
             let (spot, other) = if report.was_written(spot) { (spot, other) } else { (other, spot) };
             let (mine, theirs) =
                 if address == taken { (address, String::new()) } else { (address, format!(", which is {taken}")) };
-            report.error(
-                spot,
-                format_args!("`{mine}` is taken already by {other}{theirs}: write another address or port"),
-            );
+            let cure = if leads_already(spot, other, listeners) {
+                "leave the listener out, since browsers are led to the page from there too"
+            } else {
+                "write another address or port"
+            };
+            report.error(spot, format_args!("`{mine}` is taken already by {other}{theirs}: {cure}"));
         }
     }
     let own = own_addresses();
@@ -42,6 +47,16 @@ pub(super) fn look_at(
             }
         }
     }
+    for placed in webmails {
+        look_at_server(&placed.to, &placed.webmail.server, &listening, &own, hostname, report);
+    }
+}
+
+/// Whether a listener that leads to the page stands where ACME's does, which leads there itself.
+fn leads_already(spot: &Spot, other: &Spot, listeners: &[Built]) -> bool {
+    let leads = listeners.iter().filter(|built| built.page.as_ref().is_some_and(|page| page.kind == PageKind::Lead));
+    let acme = Spot::top("tls").key("acme").key("http_address");
+    *other == acme && leads.map(|built| built.spot.key("address")).any(|address| spot.is_below(&address))
 }
 
 fn look_at_server(

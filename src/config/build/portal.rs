@@ -5,6 +5,7 @@ use super::super::report::{Report, Spot};
 use super::super::sections::{self, File};
 use super::super::value::is_host_name;
 use super::listeners::Built;
+use super::webmail::Placed;
 use crate::policy;
 use crate::policy::portal::{PageKind, UserForm};
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(super) fn build(
     file: &File,
     hostname: Option<&str>,
     listeners: &[Built],
+    webmails: Vec<Placed>,
     report: &mut Report,
 ) -> policy::portal::Portal {
     let (section, spot) = (&file.portal, Spot::top("portal"));
@@ -64,6 +66,8 @@ pub(super) fn build(
         ports,
         on_mail_ports: section.on_mail_ports.unwrap_or(has_page),
         hsts: if private { Duration::ZERO } else { section.hsts.0 },
+        webmails: webmails.into_iter().map(|placed| placed.webmail).collect(),
+        webmail_timeout: section.webmail_timeout.0,
     }
 }
 

@@ -213,7 +213,7 @@ fn auth_http(
 }
 
 /// `http://HOST[:PORT][/PATH]`: what stands in `Host` (as with nginx without the port), the server, path and query.
-fn parse_url(url: &str) -> Option<(String, ServerName, String)> {
+pub(super) fn parse_url(url: &str) -> Option<(String, ServerName, String)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = if path.is_empty() { "/" } else { path };

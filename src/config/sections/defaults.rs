@@ -4,7 +4,7 @@ use super::super::value::{Address, Named, OneOrMany, Quota, Span};
 use super::{
     Acme, AcmeChallenge, AcmeKey, Admin, Auth, Backend, BackendTls, Balance, BareNewline, ClientAddress,
     ClientCertificate, File, Level, Limits, Listener, Log, LogFormat, Mechanisms, MinVersion, Plaintext, Portal,
-    Protocol, Route, Runtime, Servers, Stage, Submission, Timeouts, Tls, TlsRule, UserForm,
+    Protocol, Route, Runtime, Servers, Stage, Submission, Timeouts, Tls, TlsRule, UserForm, Webmails,
 };
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -232,6 +232,8 @@ impl Default for Portal {
             ports: Named::default(),
             on_mail_ports: None,
             hsts: seconds(0),
+            webmail: Webmails::default(),
+            webmail_timeout: seconds(60),
         }
     }
 }

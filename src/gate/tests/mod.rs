@@ -155,6 +155,8 @@ fn portal() -> Portal {
         ports: BTreeMap::new(),
         on_mail_ports: false,
         hsts: Duration::ZERO,
+        webmails: Vec::new(),
+        webmail_timeout: Duration::from_secs(60),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The listener that a CA looks at: pages (http-01) or handshakes (tls-alpn-01), and nothing else.
+//! The listener that a CA looks at: pages (http-01) or handshakes (tls-alpn-01). Browsers that come to port 80 are led to the
+//! help page from here, where there is one; there is nothing else.
 
 use crate::gate::Counts;
 use crate::policy::AcmeChallenge;
@@ -6,7 +7,7 @@ use crate::tls::Proofs;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -37,11 +38,15 @@ const LARGEST_HEAD: usize = 8 * 1024;
 /// How long accepting rests when it fails, for want of descriptors say.
 const REST: Duration = Duration::from_millis(500);
 
+/// Where a browser is led, by its `Host` and what it asks for; none: nowhere.
+pub(super) type Lead = dyn Fn(Option<&str>, &str) -> Option<String> + Send + Sync;
+
 /// Begins to answer, for as long as the process lives.
 pub(super) fn start(
     listening: std::net::TcpListener,
     challenge: &AcmeChallenge,
     proofs: &Arc<Proofs>,
+    lead: Arc<Lead>,
 ) -> io::Result<()> {
     let listening = TcpListener::from_std(listening)?;
     let proofs = Arc::clone(proofs);
@@ -61,14 +66,14 @@ pub(super) fn start(
                 }
             };
             let Some(place) = guests.enter(from, Some(MOST_FROM_ONE)) else { continue };
-            let (proofs, tls) = (Arc::clone(&proofs), tls.clone());
+            let (proofs, tls, lead) = (Arc::clone(&proofs), tls.clone(), Arc::clone(&lead));
             tokio::spawn(async move {
                 let _held = (permit, place);
                 // Who is cut off or fails is nobody we know; the CA says what it saw.
                 let _ = tokio::time::timeout(WHOLE, async {
                     match tls {
                         Some(tls) => show_certificate(&tls, stream).await,
-                        None => show_pages(stream, &proofs).await,
+                        None => show_pages(stream, &proofs, &*lead).await,
                     }
                 })
                 .await;
@@ -93,8 +98,8 @@ async fn show_certificate(tls: &TlsAcceptor, stream: TcpStream) {
     }
 }
 
-async fn show_pages(stream: TcpStream, proofs: &Proofs) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(page(&request, proofs)) });
+async fn show_pages(stream: TcpStream, proofs: &Proofs, lead: &Lead) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(page(&request, proofs, lead)) });
     let _ = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(LARGEST_HEAD)
@@ -102,9 +107,19 @@ async fn show_pages(stream: TcpStream, proofs: &Proofs) {
         .await;
 }
 
-/// The page a request is for (RFC 8555, section 8.3), or that there is none.
-fn page(request: &Request<Incoming>, proofs: &Proofs) -> Response<Full<Bytes>> {
+/// The page a request is for (RFC 8555, section 8.3), the way to the help page, or that there is neither.
+fn page(request: &Request<Incoming>, proofs: &Proofs, lead: &Lead) -> Response<Full<Bytes>> {
     let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/");
+    if token.is_none() {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        if let Some(Ok(place)) = lead(host, target).as_deref().map(HeaderValue::from_str) {
+            let mut response = Response::new(Full::from("The page is served over https.\n"));
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(LOCATION, place);
+            return response;
+        }
+    }
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let found = token.filter(|_| is_read).and_then(|token| proofs.page(token));
     let status = if found.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
@@ -121,10 +136,18 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     fn listen(challenge: fn(SocketAddr) -> AcmeChallenge, proofs: &Arc<Proofs>) -> SocketAddr {
+        listen_and_lead(challenge, proofs, Arc::new(|_, _| None))
+    }
+
+    fn listen_and_lead(
+        challenge: fn(SocketAddr) -> AcmeChallenge,
+        proofs: &Arc<Proofs>,
+        lead: Arc<Lead>,
+    ) -> SocketAddr {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("a socket option");
         let address = socket.local_addr().expect("bound");
-        start(socket, &challenge(address), proofs).expect("it listens");
+        start(socket, &challenge(address), proofs, lead).expect("it listens");
         address
     }
 
@@ -189,6 +212,25 @@ mod tests {
             let [a, b] = [one, other].map(|address| network(address.parse().expect("an address")));
             assert_eq!(a == b, same, "{one} {other}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_browser_is_led_to_the_help_page_and_the_ca_is_not() {
+        let proofs = Arc::new(Proofs::default());
+        let lead =
+            |host: Option<&str>, target: &str| Some(format!("https://ours{target}#{}", host.unwrap_or_default()));
+        let address = listen_and_lead(AcmeChallenge::Http01, &proofs, Arc::new(lead));
+        for method in ["GET", "HEAD", "POST"] {
+            let answer = said(address, format!("{method} /a?b HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 308 ") && answer.contains("location: https://ours/a?b#x\r\n"),
+                "{answer}"
+            );
+        }
+        let page = b"GET /.well-known/acme-challenge/token HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert!(said(address, page).await.starts_with("HTTP/1.1 404 "));
+        proofs.show_page("token", "token.thumbprint");
+        assert!(said(address, page).await.starts_with("HTTP/1.1 200 "));
     }
 
     #[tokio::test]

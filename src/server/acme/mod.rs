@@ -70,10 +70,15 @@ impl Means {
     }
 
     /// Begins to show proofs.
-    fn show(listening: Option<TcpListener>, helper: Option<Helper>, challenge: &AcmeChallenge) -> Ways {
+    fn show(
+        listening: Option<TcpListener>,
+        helper: Option<Helper>,
+        challenge: &AcmeChallenge,
+        lead: Arc<answer::Lead>,
+    ) -> Ways {
         let proofs = Arc::new(Proofs::default());
         let begun = match (listening, helper) {
-            (Some(listening), _) => answer::start(listening, challenge, &proofs).map(|()| Ways::Here(proofs)),
+            (Some(listening), _) => answer::start(listening, challenge, &proofs, lead).map(|()| Ways::Here(proofs)),
             (None, Some(helper)) => Hook::of(helper).map(Ways::Dns),
             (None, None) => Ok(Ways::Dns(Hook::gone())),
         };
@@ -108,7 +113,12 @@ pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acm
 /// Keeps the certificates of the policy in force, for as long as the process lives.
 pub(super) async fn keep(server: Arc<Server>, means: Means) {
     let Means { challenge, listening, helper, trust } = means;
-    let ways = Means::show(listening, helper, &challenge);
+    let of = Arc::downgrade(&server);
+    let lead = move |host: Option<&str>, target: &str| {
+        let policy = of.upgrade()?.policy.load_full();
+        policy.page_port().map(|_| policy.lead(host, target))
+    };
+    let ways = Means::show(listening, helper, &challenge, Arc::new(lead));
     let http = match trust {
         Ok(trust) => Http::new(trust),
         Err(why) => {
