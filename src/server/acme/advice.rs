@@ -16,6 +16,9 @@ const USUAL: Duration = Duration::from_secs(6 * 3600);
 const SHORTEST: Duration = Duration::from_secs(3600);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// Seconds since 1970. What lies before that or behind this cannot even be shown.
+const YEAR_10000: i64 = 253_402_300_800;
+
 /// The longest explanation that is passed on, in octets.
 const LONGEST_EXPLANATION: usize = 500;
 
@@ -94,8 +97,8 @@ fn understood(head: &HeaderMap, body: &[u8], id: &str, now: SystemTime) -> Resul
     let info: RenewalInfo = serde_json::from_slice(body).map_err(|error| format!("its answer: {error}"))?;
     let moment = |text: &str| {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|error| format!("`{text}`: {error}"))?;
-        // The clock reaches further than certificates do.
-        if (1970..10_000).contains(&parsed.year()) { Ok(SystemTime::from(parsed)) } else { Err(format!("`{text}`")) }
+        let is_sane = (0..YEAR_10000).contains(&parsed.unix_timestamp());
+        is_sane.then(|| SystemTime::from(parsed)).ok_or_else(|| format!("`{text}` is in no year of a certificate's"))
     };
     let window = Window::new(moment(&info.window.start)?, moment(&info.window.end)?)
         .ok_or_else(|| format!("its window ends before it begins: {} {}", info.window.start, info.window.end))?;
@@ -160,6 +163,8 @@ mod tests {
             r#"{"suggestedWindow":{"start":"2026-12-02T00:00:00Z","end":"2026-12-01T00:00:00Z"}}"#,
             r#"{"suggestedWindow":{"start":"2026-12-02T00:00:00Z","end":"2026-12-02T00:00:00Z"}}"#,
             r#"{"suggestedWindow":{"start":"0000-01-01T00:00:00Z","end":"9999-12-31T23:59:59Z"}}"#,
+            r#"{"suggestedWindow":{"start":"1970-01-01T00:00:00+23:00","end":"2026-12-01T00:00:00Z"}}"#,
+            r#"{"suggestedWindow":{"start":"2026-12-01T00:00:00Z","end":"9999-12-31T23:59:59-23:00"}}"#,
         ] {
             assert!(understood(&head(""), body.as_bytes(), "a.b", now()).is_err(), "{body}");
         }
