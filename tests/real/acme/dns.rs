@@ -33,7 +33,8 @@ impl Script {
              ask() {{ curl --silent --show-error --fail --data \"$2\" http://{address}:8055/$1; }}\n\
              set_txt() {{ ask set-txt '{{\"host\":\"'$ACME_RECORD'.\",\"value\":\"'$ACME_VALUE'\"}}'; }}\n\
              clear_txt() {{ ask clear-txt '{{\"host\":\"'$ACME_RECORD'.\"}}'; }}\n\
-             echo \"$* $(id -un) $PPID $$\" >>{calls}\n\
+             calls={calls}\n\
+             echo \"$* $(id -un) $PPID $$\" >>$calls\n\
              {rest}\n"
         );
         // What runs cannot be written; another takes its place.
@@ -146,7 +147,10 @@ fn a_hook_renews_until_its_helper_is_lost_and_the_gateway_outlives_that() {
 fn a_hook_that_says_no_is_heard_in_the_log_and_not_asked_again_at_once() {
     let address = own_address();
     let pebble = Pebble::start(address, 86_400);
-    let script = Script::new(&pebble, "[ $1 = cleanup ] || { echo 'update failed: REFUSED' >&2; exit 2; }");
+    let script = Script::new(
+        &pebble,
+        "[ $1 = cleanup ] || { sleep 20 & echo left $! >>$calls; echo 'update failed: REFUSED' >&2; exit 2; }",
+    );
     let gateway = Gateway::start(address, &pebble, &script.acme(""));
     let line = error_line(&gateway);
     let told = [
@@ -158,6 +162,11 @@ fn a_hook_that_says_no_is_heard_in_the_log_and_not_asked_again_at_once() {
     assert!(told.iter().all(|words| line.contains(words)), "{line}");
     assert!(line.contains("tried again in 5m") || line.contains("tried again in 6m"), "{line}");
     assert_eq!(script.values("present", 1), script.values("cleanup", 1), "whatever it did is undone");
+    // What it leaves at work is the helper's to bury, not process 1's, which in a container is the gateway.
+    let calls = script.calls();
+    let left = calls.iter().find(|call| call[0] == "left").map(|call| &call[1]).expect("it began");
+    let status = std::fs::read_to_string(Path::new("/proc").join(left).join("status")).expect("it is there");
+    assert!(status.contains(&format!("PPid:\t{}\n", calls[0][4])), "{status}");
     assert_eq!(pebble.issued(), 0);
 }
 
