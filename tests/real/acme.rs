@@ -8,7 +8,7 @@ use crate::authority::{Authority, Order};
 use crate::clients::{client, output_of, run};
 use crate::kept::{Kept, directory, own_address, until, write};
 use serde_json::Value;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 /// The CA, with a resolver for which every name is the gateway.
@@ -19,12 +19,37 @@ struct Pebble {
     certificate: (PathBuf, PathBuf),
     directory: PathBuf,
     kept: Kept,
-    _names: Kept,
+    /// Who knows names, and where it is asked.
+    names: (Kept, SocketAddr),
 }
 
 impl Pebble {
     /// Starts one whose certificates live so many seconds.
     fn start(gateway: Ipv4Addr, life: u32) -> Self {
+        Self::start_with(life, |address, directory| {
+            let resolver = [
+                "-dns01",
+                &format!("{address}:8053"),
+                "-management",
+                &format!("{address}:8055"),
+                "-defaultIPv4",
+                &gateway.to_string(),
+                "-defaultIPv6",
+                "",
+                "-http01",
+                "",
+                "-https01",
+                "",
+                "-tlsalpn01",
+                "",
+            ];
+            let kept = Kept::start("/usr/bin/pebble-challtestsrv", &resolver, &directory.join("names.log"), None);
+            (kept, (address, 8053).into())
+        })
+    }
+
+    /// The same with names from elsewhere.
+    fn start_with(life: u32, names_from: impl FnOnce(Ipv4Addr, &Path) -> (Kept, SocketAddr)) -> Self {
         let (address, directory, authority) = (own_address(), directory("pebble"), Authority::new());
         let names = format!("IP:{address}");
         let (chain, key) = authority.sign("pebble", &Order { names: &names, ..Order::GOOD });
@@ -37,30 +62,14 @@ impl Pebble {
             "certificateValidityPeriod": life,
         }});
         write(&directory.join("pebble.json"), configuration.to_string());
-        let resolver = [
-            "-dns01",
-            &format!("{address}:8053"),
-            "-management",
-            &format!("{address}:8055"),
-            "-defaultIPv4",
-            &gateway.to_string(),
-            "-defaultIPv6",
-            "",
-            "-http01",
-            "",
-            "-https01",
-            "",
-            "-tlsalpn01",
-            "",
-        ];
-        let names = Kept::start("/usr/bin/pebble-challtestsrv", &resolver, &directory.join("names.log"), None);
-        let kept = Self::begin(address, &directory);
-        let pebble = Self { address, authority, certificate: (chain, key), directory, kept, _names: names };
+        let names = names_from(address, &directory);
+        let kept = Self::begin(names.1, &directory);
+        let pebble = Self { address, authority, certificate: (chain, key), directory, kept, names };
         pebble.wait_until_it_listens();
         pebble
     }
 
-    fn begin(address: Ipv4Addr, directory: &Path) -> Kept {
+    fn begin(names: SocketAddr, directory: &Path) -> Kept {
         // No proof is taken for a second certificate; some nonces are refused all the same, as its default is.
         let arguments = [
             "PEBBLE_VA_NOSLEEP=1",
@@ -69,7 +78,7 @@ impl Pebble {
             "-config",
             &format!("{}/pebble.json", directory.display()),
             "-dnsserver",
-            &format!("{address}:8053"),
+            &names.to_string(),
         ];
         Kept::start("/usr/bin/env", &arguments, &directory.join("log"), Some(directory))
     }
@@ -82,7 +91,7 @@ impl Pebble {
     /// Starts it again. It has forgotten everything, its own key too.
     fn start_anew(&mut self) {
         self.kept.leave_directory();
-        self.kept = Self::begin(self.address, &self.directory);
+        self.kept = Self::begin(self.names.1, &self.directory);
         self.wait_until_it_listens();
     }
 

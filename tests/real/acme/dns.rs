@@ -2,9 +2,10 @@
 
 use super::{Gateway, Pebble, from_pebble};
 use crate::clients::{client, output_of};
-use crate::kept::{own_address, until, write};
+use crate::kept::{Kept, own_address, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ impl Script {
 
     fn does(&self, pebble: &Pebble, rest: &str) {
         let (calls, address) = (self.calls.display(), pebble.address);
-        let text = format!(
+        self.is(format!(
             "#!/bin/sh\n\
              set -e\n\
              ask() {{ curl --silent --show-error --fail --data \"$2\" http://{address}:8055/$1; }}\n\
@@ -36,7 +37,10 @@ impl Script {
              calls={calls}\n\
              echo \"$* $(id -un) $PPID $$\" >>$calls\n\
              {rest}\n"
-        );
+        ));
+    }
+
+    fn is(&self, text: impl AsRef<[u8]>) {
         // What runs cannot be written; another takes its place.
         let new = self.path.with_extension("new");
         write(&new, text);
@@ -66,6 +70,64 @@ impl Script {
 }
 
 const WORKS: &str = "case $1 in present) set_txt;; cleanup) clear_txt;; esac";
+
+/// Debian's BIND as the server of example.net, which takes updates from who has the key `dns.key`, and then as little as that
+/// key should be good for.
+fn bind(_: Ipv4Addr, directory: &Path) -> (Kept, SocketAddr) {
+    // It listens at the addresses that an interface has, and at no other of 127.0.0.0/8.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let key = output_of(client("tsig-keygen"), b"");
+    write(&directory.join("dns.key"), &key);
+    let owner = nix::unistd::User::from_name("nobody").expect("a look").expect("there is a nobody");
+    std::os::unix::fs::chown(directory.join("dns.key"), Some(owner.uid.as_raw()), None).expect("ours");
+    let name = key.split('"').nth(1).expect("a name").to_owned();
+    let at = directory.join("named");
+    write(
+        &at.join("example.net.zone"),
+        "$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\nmail A 192.0.2.1\n",
+    );
+    write(
+        &at.join("named.conf"),
+        format!(
+            "{key}\noptions {{ directory \"{0}\"; pid-file none; session-keyfile none; listen-on port {1} {{ 127.0.0.1; }};\n\
+             listen-on-v6 {{ none; }}; recursion no; dnssec-validation no; }};\ncontrols {{ }};\n\
+             zone example.net {{ type primary; file \"example.net.zone\";\n\
+             update-policy {{ grant {name} name _acme-challenge.example.net TXT; }}; }};\n",
+            at.display(),
+            address.port()
+        ),
+    );
+    let configuration = at.join("named.conf");
+    let arguments = ["-g".as_ref(), "-c".as_ref(), configuration.as_os_str()];
+    let kept = Kept::start("/usr/sbin/named", &arguments, &directory.join("named.log"), None);
+    until("named to answer", || TcpStream::connect(address).ok());
+    (kept, address)
+}
+
+#[test]
+fn the_script_of_the_documentation_brings_a_certificate() {
+    let pebble = Pebble::start_with(86_400, bind);
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/docs/certificates.md");
+    let document = std::fs::read_to_string(document).expect("it is there");
+    let (_, script) = document.split_once("```sh\n#!/bin/sh\n").expect("a script");
+    let script = script.split("```").next().expect("it has an end");
+    let here = script
+        .replace("server 192.0.2.53", &format!("server 127.0.0.1 {}", pebble.names.1.port()))
+        .replace("/etc/gatepost/dns.key", &pebble.directory.join("dns.key").display().to_string());
+    assert!(here.contains("127.0.0.1") && !here.contains("/etc"), "{here}");
+    let hook = Script::new(&pebble, "");
+    hook.is(format!("#!/bin/sh\n{here}"));
+    let address = own_address();
+    let gateway = Gateway::start_for("example.net, \"*.example.net\"", address, &pebble, &hook.acme(""));
+    gateway.loaded(1);
+    gateway.assert_serves(&pebble.root(), "ECDSA+SHA256", "Peer signature type: ECDSA");
+    assert!(!gateway.log().contains("may still be there"), "{}", gateway.log());
+    until("the records to be gone", || txt(&pebble, "_acme-challenge.example.net").is_empty().then_some(()));
+    let log = std::fs::read_to_string(pebble.directory.join("named.log")).expect("it speaks");
+    assert_eq!(log.matches("adding an RR at '_acme-challenge.example.net' TXT").count(), 2, "{log}");
+}
 
 fn is_there(pid: &str) -> bool {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid).join("status")).unwrap_or_default();
@@ -216,13 +278,14 @@ fn txt(pebble: &Pebble, name: &str) -> Vec<String> {
         "import socket, struct\n\
          name = b''.join(bytes([len(p)]) + p for p in b'{name}'.split(b'.')) + b'\\0'\n\
          s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)\n\
-         s.sendto(struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0) + name + struct.pack('>HH', 16, 1), ('{}', 8053))\n\
+         s.sendto(struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0) + name + struct.pack('>HH', 16, 1), ('{}', {}))\n\
          answer = s.recv(4096); at = 12 + len(name) + 4\n\
          for _ in range(struct.unpack('>H', answer[6:8])[0]):\n\
          \x20   at += 2 if answer[at] >= 192 else len(name)\n\
          \x20   length = struct.unpack('>H', answer[at + 8:at + 10])[0]\n\
          \x20   print(answer[at + 11:at + 10 + length].decode()); at += 10 + length\n",
-        pebble.address
+        pebble.names.1.ip(),
+        pebble.names.1.port()
     );
     let mut python = client("/usr/bin/python3");
     python.args(["-c", &script]);
