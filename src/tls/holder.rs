@@ -23,14 +23,15 @@ impl Holder {
     /// Reads it off the chain that the client sent; none without one. That the chain is good must be known already.
     pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let own = chain.first()?;
-        Some(Self { name: name(own), sha256: Sha256::digest(own).into() })
+        let parsed = X509Certificate::from_der(own).ok();
+        let name = parsed.and_then(|(_, certificate)| name(&certificate));
+        Some(Self { name, sha256: Sha256::digest(own).into() })
     }
 }
 
 /// What stands first counts, and where it cannot be a name there is none: what comes behind it was perhaps not looked at by
 /// whoever signed it.
-fn name(der: &[u8]) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+pub(super) fn name(certificate: &X509Certificate<'_>) -> Option<String> {
     let alternatives = certificate.subject_alternative_name().ok()?;
     let address =
         alternatives.iter().flat_map(|extension| &extension.value.general_names).find_map(|name| match name {

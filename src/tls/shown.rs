@@ -3,6 +3,7 @@
 use super::chain;
 use super::files::{self, CertificateFiles};
 use super::finding::ChainFinding;
+use super::holder;
 use super::identity::Identity;
 use super::name::Name;
 use sha2::{Digest, Sha256};
@@ -30,6 +31,10 @@ pub struct Shown {
     pub fingerprint: String,
     /// Whether it may issue certificates.
     pub is_ca: bool,
+    /// Whether it is for clients alone.
+    pub is_clients: bool,
+    /// The name by which its holder is known where clients are asked for certificates.
+    pub holder: Option<String>,
 }
 
 impl Shown {
@@ -46,8 +51,15 @@ impl Shown {
             key: chain::key_in_words(&certificate),
             fingerprint: Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"),
             is_ca: certificate.is_ca(),
+            is_clients: is_for_clients(&certificate),
+            holder: holder::name(&certificate),
         })
     }
+}
+
+fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.extended_key_usage().ok().flatten();
+    usage.is_some_and(|usage| usage.value.client_auth && !usage.value.server_auth && !usage.value.any)
 }
 
 /// Reads all certificates of a PEM file, and what is wrong with them as a chain: with the key, where the file holds it too.
@@ -71,6 +83,13 @@ pub fn show(file: &Path, now: SystemTime) -> Result<(Vec<Shown>, Vec<ChainFindin
     // A root vouches for itself and is for no name: that is what it is.
     if shown.first().is_some_and(|first| first.is_ca) {
         findings.retain(|finding| !matches!(finding, ChainFinding::SelfSigned { .. } | ChainFinding::NoNames { .. }));
+    }
+    // A customer's is no server's, and has no host name in it.
+    if shown.first().is_some_and(|first| first.is_clients) {
+        let of_servers = |finding: &ChainFinding| {
+            matches!(finding, ChainFinding::NotForServers { .. } | ChainFinding::NoNames { .. })
+        };
+        findings.retain(|finding| !of_servers(finding));
     }
     Ok((shown, findings))
 }

@@ -71,6 +71,12 @@ fn a_customer_gets_a_certificate_that_is_for_no_server() {
     openssl(&["verify", "-purpose", "sslserver", "-CAfile", &root, &chain]).ends(2, &["purpose"]);
     let shown = openssl(&["x509", "-noout", "-subject", "-ext", "subjectAltName", "-in", &chain]).out;
     assert!(shown.contains("email:joe@example.net"), "{shown}");
+    let shown = cert(&["show", &chain]);
+    assert!(
+        shown.code == Some(0) && shown.out.contains("certificate 1, a client's\n  names    joe@example.net\n"),
+        "{shown:#?}"
+    );
+    assert!(!shown.err.contains("error"), "{shown:#?}");
 
     issue("Joe Baker").ends(0, &["Joe_Baker.pem"]);
     issue("../.evil/Joe").ends(0, &["/_._.evil_Joe.pem"]);

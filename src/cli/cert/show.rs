@@ -48,13 +48,20 @@ fn word(finding: &ChainFinding) -> &'static str {
 fn for_people(certificates: &[Shown]) -> String {
     let mut text = String::new();
     for (index, certificate) in certificates.iter().enumerate() {
-        let names: Vec<String> = certificate.names.iter().map(ToString::to_string).collect();
+        let names = certificate.names.iter().map(ToString::to_string);
+        let names: Vec<String> = names.chain(certificate.holder.clone().filter(|_| certificate.is_clients)).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let _ = write!(
             text,
             "certificate {}{}\n  names    {names}\n  subject  {}\n  issuer   {}\n  valid    {} to {}\n  key      {}\n  SHA-256  {}\n",
             index + 1,
-            if certificate.is_ca { ", a CA's" } else { "" },
+            if certificate.is_ca {
+                ", a CA's"
+            } else if certificate.is_clients {
+                ", a client's"
+            } else {
+                ""
+            },
             certificate.subject,
             certificate.issuer,
             moment(certificate.not_before),
@@ -79,6 +86,7 @@ fn as_json(file: &Path, certificates: &[Shown], findings: &[ChainFinding]) -> se
                 "key": certificate.key,
                 "sha256": certificate.fingerprint,
                 "ca": certificate.is_ca,
+                "client": certificate.holder.as_deref().filter(|_| certificate.is_clients),
             })
         })
         .collect();

@@ -1,8 +1,8 @@
 //! Which backend a session belongs to, and by which name its user logs in there.
 //!
 //! The routes of a configuration stand in an order, and the first that matches decides; where none does, the listener's
-//! backend. Some need no more than the connection (the name it asked for by SNI, the client's certificate), some the user. What an `auth_http`
-//! service says is asked for above, in `crate::route`: here is only who asks whom.
+//! backend. Some need no more than the connection (the name it asked for by SNI, the client's certificate), some the user.
+//! What an `auth_http` service says is asked for above, in `crate::route`: here is only who asks whom.
 
 mod map;
 mod pattern;
