@@ -1,4 +1,4 @@
-//! A webmail behind the page: what of our https is passed on to a plaintext web server, and how its paths become ours.
+//! A webmail behind the page: what of our https is passed on to an old web server, and how its paths become ours.
 
 use super::portal::{DOCUMENTS, Portal};
 use super::{BackendTls, Policy, ServerName};
