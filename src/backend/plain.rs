@@ -1,19 +1,24 @@
-//! A server that speaks nothing of mail: a webmail's web server, dialled as any other.
+//! A server that speaks nothing of mail: a webmail's web server, dialled as any other, in the clear or under TLS.
 
 use super::connect::{Unconnected, connect};
-use super::{Backends, Lost};
-use crate::policy::ServerName;
-use std::time::Duration;
+use super::{BackendStream, Backends, Lost};
+use crate::policy::{BackendTls, ServerName, Timeouts};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 impl Backends {
-    /// Connects to a server in the clear, trying its name's addresses in turn, all of it within this time. Nothing is
-    /// remembered of it.
+    /// Connects to a server, trying its name's addresses in turn, and speaks TLS with it where that is wanted. Nothing is remembered
+    /// of it.
     ///
     /// # Errors
-    /// [`Lost::Unreachable`] and [`Lost::Timeout`].
-    pub async fn dial(&self, name: &ServerName, within: Duration) -> Result<TcpStream, Lost> {
+    /// [`Lost::Unreachable`], [`Lost::Timeout`] and [`Lost::Tls`].
+    pub async fn dial(
+        &self,
+        name: &ServerName,
+        tls: Option<&BackendTls>,
+        timeouts: &Timeouts,
+    ) -> Result<BackendStream, Lost> {
+        let within = timeouts.connect;
         let deadline = Instant::now() + within;
         let too_late = || {
             let time = humantime::format_duration(within);
@@ -30,6 +35,10 @@ impl Backends {
         })?;
         // A request is written at once; a socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        let stream = BackendStream::plain(stream);
+        match tls {
+            Some(tls) => stream.start_tls(tls, name, timeouts.tls_handshake).await,
+            None => Ok(stream),
+        }
     }
 }

@@ -89,7 +89,7 @@ fn online(policy: &Policy) -> u8 {
     for webmail in &policy.portal.webmails {
         let place = format!("webmail {}", webmail.server);
         say(format_args!("dialling {place} …"));
-        match runtime.block_on(backends.dial(&webmail.server, policy.timeouts.connect)) {
+        match runtime.block_on(backends.dial(&webmail.server, webmail.tls.as_ref(), &policy.timeouts)) {
             Ok(_) => code = code.max(print_data(format!("{place}: up\n"))),
             Err(lost) => {
                 say(format_args!("{place}: {lost}"));

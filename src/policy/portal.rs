@@ -58,7 +58,7 @@ impl PageKind {
 }
 
 /// `portal`: what the page says that the listeners do not tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Portal {
     /// Who runs the mail service: the page's heading.
     pub company: String,

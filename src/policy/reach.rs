@@ -70,8 +70,9 @@ impl Reach {
             socket: policy.admin.socket.as_deref().map(|path| real(folder_of(path))),
             ..Self::default()
         };
-        let of_backends =
-            policy.backends.values().filter_map(|backend| backend.tls.as_ref()).flat_map(|tls| &tls.files);
+        let outward = policy.backends.values().filter_map(|backend| backend.tls.as_ref());
+        let outward = outward.chain(policy.portal.webmails.iter().filter_map(|webmail| webmail.tls.as_ref()));
+        let of_backends = outward.flat_map(|tls| &tls.files);
         let named = lists.chain(maps).chain(passwords).chain(certificates).chain(ca);
         for file in policy.sources.iter().chain(of_backends).cloned().chain(named) {
             reach.add(&file);

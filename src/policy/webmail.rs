@@ -1,18 +1,20 @@
-//! A webmail behind the page: what of our https is passed on to a plaintext web server, and how its paths become ours.
+//! A webmail behind the page: what of our https is passed on to an old web server, and how its paths become ours.
 
 use super::portal::{DOCUMENTS, Portal};
-use super::{Policy, ServerName};
+use super::{BackendTls, Policy, ServerName};
 
 /// How often a path is decoded to see what hides in it; servers decode once, careless ones twice.
 const MOST_ROUNDS: usize = 4;
 
 /// A webmail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Webmail {
     /// Where browsers find it.
     pub entrance: Entrance,
-    /// The web server, which is spoken to in the clear.
+    /// The web server.
     pub server: ServerName,
+    /// TLS towards it, from the first byte; none: in the clear.
+    pub tls: Option<BackendTls>,
     /// The path there that the entrance leads to; begins and ends with a slash.
     pub base: String,
 }
@@ -192,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn webmail(entrance: Entrance, base: &str) -> Webmail {
-        Webmail { entrance, server: ServerName { host: "old".to_owned(), port: 80 }, base: base.to_owned() }
+        Webmail { entrance, server: ServerName { host: "old".to_owned(), port: 80 }, tls: None, base: base.to_owned() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A webmail behind the help page, in front of an old web server in plaintext.
 
 use super::client::{Client, NAME};
-use super::gateway::Gateway;
+use super::gateway::{Folder, Gateway};
 use super::help_page::{Answer, ask, connect, request, tls};
 use super::web_server::{self, WebServer};
 use rustls::{ClientConnection, StreamOwned};
@@ -233,6 +233,28 @@ fn a_plug_that_is_pulled_is_noticed_and_so_is_its_return() {
     let _server = web_server::serve_at(address);
     get(&gateway, "/webmail/").is(200);
     gateway.message(&format!("the webmail at {address} answers again"));
+}
+
+#[test]
+fn under_tls_it_is_the_server_that_it_should_be_or_none() {
+    // Another gateway's help page is the web server that knows TLS.
+    let there = Folder::new();
+    there.configure(LISTENERS, "");
+    let text = std::fs::read_to_string(there.at("gatepost.yaml")).expect("written");
+    there.write("gatepost.yaml", text.replace("hostname: mail.example.net", "hostname: localhost"));
+    let server = Gateway::start_in(&there);
+    let (port, ca) = (server.address("help").port(), there.at("state/ca/root.pem").display().to_string());
+    let portal = format!(
+        "portal: {{ webmail: [{{ path: /webmail/, to: \"https://localhost:{port}/\", ca: \"{ca}\" }}, {{ path: /name/, to: \"https://127.0.0.1:{port}/\", ca: \"{ca}\" }}, {{ path: /stranger/, to: \"https://localhost:{port}/\" }}] }}"
+    );
+    let gateway = Gateway::start(LISTENERS, &portal);
+    let answer = get(&gateway, "/webmail/");
+    answer.is(200);
+    assert!(String::from_utf8_lossy(&answer.body).contains("<h1>localhost</h1>"), "{}", answer.head);
+    get(&gateway, "/name/").is(502);
+    gateway.message(&format!("the webmail at 127.0.0.1:{port} does not answer: 127.0.0.1:{port}: "));
+    get(&gateway, "/stranger/").is(502);
+    gateway.message(&format!("the webmail at localhost:{port} does not answer: localhost:{port}: "));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let backends = backends::build(&file.backends, &reader, report);
     let routes = routes::build(file, &backends, &reader, report);
     let listeners = listeners::build(file, &backends, &reader, report);
-    let webmails = webmail::build(file, hostname.as_deref(), &listeners, report);
+    let webmails = webmail::build(file, hostname.as_deref(), &listeners, &reader, report);
     let tls = tls(file, hostname.as_deref(), &webmails, &reader, report);
     let admin = admin(&file.admin, &reader, report);
     let admin_address = admin.address.map(|address| (Spot::top("admin").key("address"), address));

@@ -6,11 +6,14 @@ use super::super::sections::{self, File, Webmails};
 use super::super::value::is_host_name;
 use super::acme;
 use super::certificates::Examined;
+use super::files::Reader;
 use super::listeners::Built;
 use super::routes::parse_url;
-use crate::policy::ServerName;
 use crate::policy::portal::{DOCUMENTS, PageKind};
 use crate::policy::webmail::{Entrance, Webmail};
+use crate::policy::{BackendTls, ServerName};
+use crate::tls::{self, Trust};
+use std::path::Path;
 
 /// Where a webmail is that is named by its URL alone.
 const USUAL: &str = "/webmail/";
@@ -24,19 +27,26 @@ pub(super) struct Placed {
     pub(super) webmail: Webmail,
 }
 
-pub(super) fn build(file: &File, hostname: Option<&str>, listeners: &[Built], report: &mut Report) -> Vec<Placed> {
+pub(super) fn build(
+    file: &File,
+    hostname: Option<&str>,
+    listeners: &[Built],
+    reader: &Reader<'_>,
+    report: &mut Report,
+) -> Vec<Placed> {
     let spot = Spot::top("portal").key("webmail");
     let mut all: Vec<Placed> = Vec::new();
     match &file.portal.webmail {
         Webmails::One(url) => {
-            if let Some((server, base)) = web_server(url, &spot, report) {
-                let webmail = Webmail { entrance: Entrance::Path(USUAL.to_owned()), server, base };
-                all.push(Placed { to: spot.clone(), entrance: spot.clone(), webmail });
-            }
+            let entry = sections::Webmail { path: Some(USUAL.to_owned()), to: Some(url.clone()), ..Default::default() };
+            let spots = Spots { entry: spot.clone(), to: spot.clone(), ca: spot.clone() };
+            all.extend(one(&entry, hostname, &spots, reader, report));
         }
         Webmails::Each(entries) => {
             for (index, entry) in entries.iter().enumerate() {
-                let Some(placed) = one(entry, hostname, &spot.item(index), report) else { continue };
+                let spot = spot.item(index);
+                let spots = Spots { to: spot.key("to"), ca: spot.key("ca"), entry: spot };
+                let Some(placed) = one(entry, hostname, &spots, reader, report) else { continue };
                 if all.iter().any(|other| other.webmail.entrance == placed.webmail.entrance) {
                     report.error(&placed.entrance, "is there twice: leave one of the two out");
                 } else {
@@ -80,15 +90,31 @@ pub(super) fn look_at_names(
     }
 }
 
-fn one(entry: &sections::Webmail, hostname: Option<&str>, spot: &Spot, report: &mut Report) -> Option<Placed> {
-    let to = spot.key("to");
+/// Where an entry is written, and its server.
+struct Spots {
+    entry: Spot,
+    to: Spot,
+    ca: Spot,
+}
+
+fn one(
+    entry: &sections::Webmail,
+    hostname: Option<&str>,
+    spots: &Spots,
+    reader: &Reader<'_>,
+    report: &mut Report,
+) -> Option<Placed> {
+    let Spots { entry: spot, to, ca } = spots;
     let server = match &entry.to {
-        Some(url) => web_server(url, &to, report),
+        Some(url) => web_server(url, to, report),
         None => {
-            report.missing(&to, "is missing: write the web server, such as http://10.0.0.5:80/squirrelmail/");
+            report.missing(to, "is missing: write the web server, such as http://10.0.0.5:80/squirrelmail/");
             None
         }
     };
+    if entry.ca.is_some() && matches!(server, Some((_, false, _))) {
+        report.error(ca, "is for https://: leave it out, or write https:// under `to`");
+    }
     let (place, entrance) = match (&entry.path, &entry.name) {
         (Some(path), None) => (spot.key("path"), of_path(path, &spot.key("path"), report)),
         (None, Some(name)) => (spot.key("name"), of_name(name, hostname, &spot.key("name"), report)),
@@ -104,8 +130,10 @@ fn one(entry: &sections::Webmail, hostname: Option<&str>, spot: &Spot, report: &
             return None;
         }
     };
-    let (server, base) = server?;
-    Some(Placed { to, entrance: place, webmail: Webmail { entrance: entrance?, server, base } })
+    let (server, is_tls, base) = server?;
+    let tls = if is_tls { Some(outward(&server, entry.ca.as_deref(), (to, ca), reader, report)?) } else { None };
+    let webmail = Webmail { entrance: entrance?, server, tls, base };
+    Some(Placed { to: to.clone(), entrance: place, webmail })
 }
 
 fn of_path(written: &str, spot: &Spot, report: &mut Report) -> Option<Entrance> {
@@ -142,29 +170,54 @@ fn of_name(written: &str, hostname: Option<&str>, spot: &Spot, report: &mut Repo
     Some(Entrance::Name(name))
 }
 
-/// The server and the path there that a URL names.
-fn web_server(url: &str, spot: &Spot, report: &mut Report) -> Option<(ServerName, String)> {
+/// What a URL names: the server, whether TLS is spoken to it, and the path there.
+fn web_server(url: &str, spot: &Spot, report: &mut Report) -> Option<(ServerName, bool, String)> {
     // What stands before an `@` may be a password.
     if url.contains('@') {
-        report.error(
-            spot,
-            "nobody logs in there for browsers: write it without a user, like http://10.0.0.5:80/squirrelmail/",
-        );
-        return None;
-    }
-    if url.starts_with("https://") {
-        let message = "TLS towards the webmail is not in this version: write http://, and reach it through a tunnel if the network between is not yours";
+        let message =
+            "nobody logs in there for browsers: write it without a user, like http://10.0.0.5:80/squirrelmail/";
         report.error(spot, message);
         return None;
     }
-    let parsed = parse_url(url).and_then(|(_, server, path)| Some((server, folder(&path)?)));
+    let bare = url.strip_prefix("https://");
+    let plain = bare.map_or_else(|| url.to_owned(), |bare| format!("http://{bare}"));
+    let parsed = parse_url(&plain).and_then(|(host, server, path)| Some((host, server, folder(&path)?)));
     if parsed.is_none() {
         let message = format!("{} is not a web server: write it like http://10.0.0.5:80/squirrelmail/", quoted(url));
         report.error(spot, message);
     }
-    let (mut server, base) = parsed?;
+    let (host, mut server, base) = parsed?;
     server.host.make_ascii_lowercase();
-    Some((server, base))
+    // The port was left out, and it is not HTTP's.
+    if bare.is_some_and(|bare| bare.split('/').next() == Some(host.as_str())) {
+        server.port = 443;
+    }
+    Some((server, bare.is_some(), base))
+}
+
+/// TLS towards a server that proves to be this one, as towards a backend.
+fn outward(
+    server: &ServerName,
+    ca: Option<&Path>,
+    (to, ca_spot): (&Spot, &Spot),
+    reader: &Reader<'_>,
+    report: &mut Report,
+) -> Option<BackendTls> {
+    if tls::server_name(&server.host).is_err() {
+        report.error(to, format_args!("no certificate is for {}: write a name that one is for", quoted(&server.host)));
+        return None;
+    }
+    let (trust, files) = match ca {
+        None => (Trust::System, Vec::new()),
+        Some(written) => {
+            let path = reader.readable(ca_spot, written, report)?;
+            (Trust::File(path.clone()), vec![path])
+        }
+    };
+    let spot = if ca.is_some() { ca_spot } else { to };
+    let roots = trust.roots().map_err(|error| report.error(spot, error)).ok()?;
+    let config = tls::client_config(roots, None).map_err(|error| report.error(spot, error)).ok()?;
+    Some(BackendTls { starttls: false, name: None, config, files })
 }
 
 /// A plain path with a slash at its end, which may have been left out.

@@ -541,7 +541,7 @@ pub(crate) struct Portal {
     pub(crate) on_mail_ports: Option<bool>,
     /// How long browsers are told to come by TLS alone, such as 365d; 0: they are told nothing. Not for a private CA.
     pub(crate) hsts: Span,
-    /// A plaintext web server that browsers reach through the page's listeners: its URL, such as http://10.0.0.5/squirrelmail/, is
+    /// An old web server that browsers reach through the page's listeners: its URL, such as http://10.0.0.5/squirrelmail/, is
     /// then at /webmail/; or a list that says where each is.
     pub(crate) webmail: Webmails,
     /// How long the webmail may take to begin its answer, and to go on with it.

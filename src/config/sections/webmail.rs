@@ -5,6 +5,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 
 /// A web server and where browsers find it: below a path, or at a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,8 +15,10 @@ pub(crate) struct Webmail {
     pub(crate) path: Option<String>,
     /// At which name, all of it; it must be on a certificate.
     pub(crate) name: Option<String>,
-    /// The server: http://HOST[:PORT][/PATH/].
+    /// The server: http://HOST[:PORT][/PATH/], or https:// where it knows TLS.
     pub(crate) to: Option<String>,
+    /// With https://: PEM of the CA to trust there; by default the system's.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// One URL, or a list of entries.

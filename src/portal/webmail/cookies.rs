@@ -52,6 +52,7 @@ mod tests {
         let webmail = Webmail {
             entrance: Entrance::Path("/webmail/".to_owned()),
             server: ServerName { host: "old".to_owned(), port: 80 },
+            tls: None,
             base: "/squirrelmail/".to_owned(),
         };
         for (cookie, seen) in [

@@ -160,6 +160,7 @@ mod tests {
         let webmail = Webmail {
             entrance: Entrance::Name("webmail.example.net".to_owned()),
             server: ServerName { host: "old".to_owned(), port: 80 },
+            tls: None,
             base: "/".to_owned(),
         };
         let mut answer = HeaderMap::new();
@@ -234,6 +235,7 @@ mod tests {
         let webmail = Webmail {
             entrance: Entrance::Path("/webmail/".to_owned()),
             server: ServerName { host: "old".to_owned(), port: 80 },
+            tls: None,
             base: "/".to_owned(),
         };
         let mut answer = headers(&[

@@ -166,7 +166,8 @@ impl Passage<'_> {
     ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), Trouble> {
         let policy = &self.visitor.policy;
         let (server, timeout) = (&self.webmail.server, policy.portal.webmail_timeout);
-        let stream = match self.visitor.shared.backends.dial(server, policy.timeouts.connect).await {
+        let dialled = self.visitor.shared.backends.dial(server, self.webmail.tls.as_ref(), &policy.timeouts);
+        let stream = match dialled.await {
             Ok(stream) => stream,
             Err(Lost::Timeout(why)) => return Err(self.silent(why)),
             Err(lost) => return Err(self.down(lost.to_string())),

@@ -50,6 +50,7 @@ mod tests {
         Webmail {
             entrance: Entrance::Path("/webmail/".to_owned()),
             server: ServerName { host: "10.0.0.5".to_owned(), port: 8080 },
+            tls: None,
             base: "/squirrelmail/".to_owned(),
         }
     }
