@@ -32,3 +32,4 @@ mod talk;
 mod timing;
 mod transcript;
 mod trusted_clients;
+mod tunnels;

@@ -26,5 +26,6 @@ mod probing;
 mod reloading;
 mod sandbox;
 mod starting;
+mod tunnels;
 mod users;
 mod without_file;

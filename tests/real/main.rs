@@ -32,3 +32,4 @@ mod stapling;
 mod submission_clients;
 mod tls;
 mod transparent;
+mod tunnels;

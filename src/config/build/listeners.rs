@@ -7,8 +7,8 @@ use super::backends::{Backends, is_label, known_backend};
 use super::files::Reader;
 use crate::policy::access::{Access, AddressSet, Purpose};
 use crate::policy::portal::{PageKind, PageListener};
-use crate::policy::{Backend, Listener};
-use crate::proto::{Service, TlsRule};
+use crate::policy::{Backend, Listener, Spoken, TunnelListener};
+use crate::proto::{Protocol, Service, TlsRule};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,10 +17,12 @@ use std::sync::Arc;
 pub(super) struct Built {
     pub(super) spot: Spot,
     pub(super) addresses: Vec<SocketAddr>,
-    /// `None`: something is wrong with it, and told; or it is for the page.
+    /// `None`: something is wrong with it, and told; or it is not for mail.
     pub(super) listener: Option<Arc<Listener>>,
     /// The same for the page.
     pub(super) page: Option<Arc<PageListener>>,
+    /// The same for what is no mail.
+    pub(super) tunnel: Option<Arc<TunnelListener>>,
 }
 
 pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, report: &mut Report) -> Vec<Built> {
@@ -54,17 +56,17 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
             let mut written = sections::default_listeners(file.port_offset).unwrap_or_default();
             written.0.retain(|(_, section)| {
                 let service = section.protocol.and_then(service);
-                backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol()))
+                backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol().into()))
             });
             make(&written, report)
         }
     }
 }
 
-struct Maker<'a> {
+pub(super) struct Maker<'a> {
     file: &'a File,
     backends: &'a Backends,
-    reader: &'a Reader<'a>,
+    pub(super) reader: &'a Reader<'a>,
 }
 
 impl Maker<'_> {
@@ -85,18 +87,18 @@ impl Maker<'_> {
         if section.protocol == Some(sections::Protocol::Https) {
             return self.page(name, section, addresses, spot, report);
         }
+        if section.protocol == Some(sections::Protocol::Tcp) {
+            return self.tunnel(name, section, addresses, spot, report);
+        }
         let service = self.service(section, spot, report);
-        if tls == TlsRule::Off
-            && section.allow.is_empty()
-            && !addresses.iter().all(|address| address.ip().is_loopback())
-        {
+        if tls == TlsRule::Off && is_for_everyone(section, &addresses) {
             let message = "`off` lets passwords cross the network in the clear: write optional or starttls, listen on 127.0.0.1 alone, or name under allow who may come in";
             report.error(&spot.key("tls"), message);
         }
         if let Some(service) = service {
             report_unusual_port(&addresses, service, tls, spot, report);
         }
-        let backend = self.backend(section, service, spot, report);
+        let backend = self.backend(section, service.map(|service| service.protocol().into()), spot, report);
         let daemons = daemons(name, service);
         let access = Access {
             allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
@@ -109,7 +111,7 @@ impl Maker<'_> {
             let (name, addresses) = (name.to_owned(), addresses.clone());
             Arc::new(Listener { name, addresses, service, tls, backend, access, proxy_protocol, trusted_clients })
         });
-        Built { spot: spot.clone(), addresses, listener, page: None }
+        Built { spot: spot.clone(), addresses, listener, page: None, tunnel: None }
     }
 
     /// A listener of the help page.
@@ -149,12 +151,12 @@ impl Maker<'_> {
         let proxy_protocol =
             believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
         let page = PageListener { name: name.to_owned(), addresses: addresses.clone(), kind, access, proxy_protocol };
-        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)) }
+        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)), tunnel: None }
     }
 
     fn service(&self, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Option<Service> {
         let Some(written) = section.protocol else {
-            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission, smtp or https");
+            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission, smtp, https or tcp");
             return None;
         };
         let service = service(written)?;
@@ -166,10 +168,11 @@ impl Maker<'_> {
         Some(service)
     }
 
-    fn backend(
+    /// Whom it stands in front of, if that has a server for what is spoken.
+    pub(super) fn backend(
         &self,
         section: &sections::Listener,
-        service: Option<Service>,
+        spoken: Option<Spoken<Protocol>>,
         spot: &Spot,
         report: &mut Report,
     ) -> Option<Arc<Backend>> {
@@ -190,7 +193,7 @@ impl Maker<'_> {
                 }
             }
         };
-        let protocol = service?.protocol();
+        let protocol = spoken?;
         if !backend.servers.contains_key(&protocol) {
             if !report.is_damaged(&Spot::top("backends").key(name)) {
                 let protocol = protocol.as_str();
@@ -205,8 +208,13 @@ impl Maker<'_> {
     }
 }
 
+/// Whether anybody may come in from outside.
+pub(super) fn is_for_everyone(section: &sections::Listener, addresses: &[SocketAddr]) -> bool {
+    section.allow.is_empty() && !addresses.iter().all(|address| address.ip().is_loopback())
+}
+
 /// Whose word on a client's address is believed.
-fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
+pub(super) fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
     let networks = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
         ListEntry::Network(network) => {
             if network.prefix_len() == 0 {
@@ -225,7 +233,7 @@ fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report
     networks.collect()
 }
 
-/// The service by its word; `None` for what is not built.
+/// The service by its word; `None` for what is no mail.
 fn service(protocol: sections::Protocol) -> Option<Service> {
     match protocol {
         sections::Protocol::Imap => Some(Service::Imap),

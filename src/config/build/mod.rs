@@ -9,6 +9,7 @@ mod listeners;
 mod overlap;
 mod portal;
 mod routes;
+mod tunnels;
 mod unbuilt;
 
 use super::expand::Surroundings;
@@ -37,6 +38,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     let auth = auth::build(&file.auth, &reader, report);
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
+    tunnels::look_at(&listeners, &backends, report);
     if file.submission.sender_must_match && auth.pop_before_smtp.is_some() {
         let message =
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
@@ -47,6 +49,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
         pages: listeners.iter().filter_map(|built| built.page.clone()).collect(),
+        tunnels: listeners.iter().filter_map(|built| built.tunnel.clone()).collect(),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
         portal,
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
@@ -173,6 +176,7 @@ fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeou
         idle_imap: deadline("idle_imap", section.idle_imap),
         idle_pop3: deadline("idle_pop3", section.idle_pop3),
         idle_submission: deadline("idle_submission", section.idle_submission),
+        idle_tcp: deadline("idle_tcp", section.idle_tcp),
         connect: deadline("connect", section.connect),
         backend_greeting: deadline("backend_greeting", section.backend_greeting),
         backend_login: deadline("backend_login", section.backend_login),

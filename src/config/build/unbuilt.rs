@@ -2,7 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{AcmeChallenge, ClientCertificate, File, Listener, Protocol, Stage, StageAction};
+use super::super::sections::{AcmeChallenge, ClientCertificate, File, Listener, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -49,8 +49,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
 }
 
 fn refuse_of_listener(listener: &Listener, spot: &Spot, unless: &mut impl FnMut(bool, Spot, &str)) {
-    let built = listener.protocol != Some(Protocol::Tcp);
-    unless(built, spot.key("protocol"), "write imap, pop3, submission, smtp or https");
     let off = listener.client_certificate == ClientCertificate::Off;
     unless(off, spot.key("client_certificate"), "write off, or leave it out");
 }

@@ -65,7 +65,7 @@ pub(crate) struct Listener {
     /// One address or a list. "[::]:993" takes IPv4 too, and becomes 0.0.0.0 on a host without IPv6.
     pub(crate) address: OneOrMany<Address>,
     /// What it offers. `https` is the help page: with `tls: implicit` it is served, with `tls: off` (port 80) the way there is
-    /// told. `tcp` is not in this version.
+    /// told. `tcp` is anything else: TLS ends here, and the bytes go on as they are.
     pub(crate) protocol: Option<Protocol>,
     /// TLS from the first byte (`implicit`), an upgrade before any login (`starttls`), an upgrade and logins without
     /// it too (`optional`), or none (`off`: only on loopback or with an `allow` list).
@@ -129,6 +129,8 @@ pub(crate) struct Backend {
     pub(crate) pop3: Servers,
     /// HOST:PORT, or a list: several servers.
     pub(crate) smtp: Servers,
+    /// HOST:PORT, or a list: several servers behind `protocol: tcp` listeners. `host` gives none.
+    pub(crate) tcp: Servers,
     /// Which of several servers is taken: the `first`, each in its turn (`round-robin`), the one with the fewest sessions of
     /// ours (`least-sessions`), or for the same `user` always the same one. One that is down is passed over.
     pub(crate) balance: Balance,
@@ -192,7 +194,7 @@ pub(crate) enum ClientAddress {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Route {
-    /// For imap, pop3 or smtp alone, or a list of them; by default for all.
+    /// For imap, pop3, smtp or tcp alone, or a list of them; by default for all.
     pub(crate) protocol: OneOrMany<RouteProtocol>,
     /// The server name that the client asks for; `*` stands for anything.
     pub(crate) sni: Option<String>,
@@ -456,6 +458,8 @@ pub(crate) struct Timeouts {
     pub(crate) idle_pop3: Span,
     /// Silence in a logged-in SMTP session.
     pub(crate) idle_submission: Span,
+    /// Silence on a connection through a `tcp` listener.
+    pub(crate) idle_tcp: Span,
     /// TCP to the backend.
     pub(crate) connect: Span,
     /// The backend's greeting; old servers look up names first.
