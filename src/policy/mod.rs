@@ -248,6 +248,9 @@ pub enum Checker {
 pub struct Submission {
     /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
     pub accept_domains: Arc<[String]>,
+    /// Whether nobody sends through a `submission` listener without a login. If not, the servers behind are asked
+    /// (`relay_probe`), and it is so all the same towards those that relay for our address.
+    pub require_auth: bool,
     /// Whether SMTP servers are asked if they relay for our bare address.
     pub relay_probe: bool,
     /// Whether the sender of a message must be the user who logged in.
@@ -536,7 +539,7 @@ impl Policy {
                 || listener.service == Service::Submission
                     && matches!(self.auth.submission, Checker::AuthHttp | Checker::File(_)),
             believes_origin: listener.trusted_clients.contains(client),
-            may_be_granted: self.auth.pop_before_smtp.is_some(),
+            may_be_granted: self.auth.pop_before_smtp.is_some() || !self.submission.require_auth,
             max_message: self.submission.max_size,
         }
     }

@@ -25,6 +25,7 @@ mod sender;
 mod stream;
 mod submission;
 mod tunnel;
+mod unproven;
 mod unspoken;
 mod visit;
 mod way;

@@ -33,3 +33,4 @@ mod timing;
 mod transcript;
 mod trusted_clients;
 mod tunnels;
+mod without_login;

@@ -39,6 +39,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
     tunnels::look_at(&listeners, &backends, report);
+    unproven(file, &auth, &backends, report);
     if file.submission.sender_must_match && auth.pop_before_smtp.is_some() {
         let message =
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
@@ -88,6 +89,51 @@ fn hostname(file: &File, report: &mut Report) -> Option<String> {
     None
 }
 
+/// What cannot be beside `submission.require_auth: false`: whatever has the server take what comes from this host unasked.
+fn unproven(file: &File, auth: &policy::Auth, backends: &backends::Backends, report: &mut Report) {
+    let section = &file.submission;
+    let spot = Spot::top("submission");
+    if section.require_auth {
+        return;
+    }
+    let mut refuse = |key: &str, message: &str| report.error(&spot.key(key), message);
+    if !section.relay_probe {
+        refuse(
+            "relay_probe",
+            "`false` leaves unknown whether the server would relay for strangers, whom require_auth: false sends there: leave it out",
+        );
+    }
+    if auth.submission != policy::Checker::Backend {
+        refuse(
+            "require_auth",
+            "with auth.submission the SMTP server hears no AUTH and relays for this host, so for strangers too: write true, or auth.submission: backend",
+        );
+    }
+    if auth.pop_before_smtp.is_some() {
+        refuse(
+            "require_auth",
+            "with auth.pop_before_smtp the SMTP server relays for this host, so for strangers too: write true, or leave pop_before_smtp out",
+        );
+    }
+    if section.accept_domains.as_ref().is_some_and(Vec::is_empty) {
+        refuse(
+            "accept_domains",
+            "`[]` has strangers write to nobody, and require_auth: false is for strangers: leave it out for the server to decide, or name domains",
+        );
+    }
+    let smtp = policy::Spoken::Mail(crate::proto::Protocol::Smtp);
+    for backend in backends.values().flatten() {
+        if backend.servers.contains_key(&smtp) && backend.source.len() > 1 {
+            let message = "the server is asked from one of our addresses whether it relays, and may do so for another, also for strangers (submission.require_auth: false): write one";
+            report.error(&Spot::top("backends").key(&backend.name).key("source"), message);
+        }
+    }
+    if section.sender_must_match {
+        let message = "does not hold for who sends without a login (submission.require_auth: false): such a sender has no name to match";
+        report.warning(&spot.key("sender_must_match"), message);
+    }
+}
+
 fn submission(section: &sections::Submission, report: &mut Report) -> policy::Submission {
     let spot = Spot::top("submission");
     let mut accept_domains = Vec::new();
@@ -104,6 +150,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
     }
     policy::Submission {
         accept_domains: accept_domains.into(),
+        require_auth: section.require_auth,
         relay_probe: section.relay_probe,
         sender_must_match: section.sender_must_match,
         bare_newline: match section.bare_newline {

@@ -34,13 +34,6 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(section.help_url.is_none(), plaintext.key("help_url"), "leave it out");
     unless(section.timezone == "UTC", plaintext.key("timezone"), "write UTC, or leave it out");
 
-    let (submission, section) = (top("submission"), &file.submission);
-    unless(
-        section.require_auth,
-        submission.key("require_auth"),
-        "write true; for mail from strangers there is protocol: smtp",
-    );
-
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
 
     for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {

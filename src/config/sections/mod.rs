@@ -384,12 +384,14 @@ pub(crate) struct Exemption {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Submission {
-    /// Nothing is relayed for a stranger. Cannot be turned off in this version.
+    /// Nobody sends through a `submission` listener without a login. With `false` the server behind decides about the recipients of
+    /// who has none, as long as the relay probe finds that it relays nothing for our address.
     pub(crate) require_auth: bool,
     /// Whether SMTP servers are asked, at start and daily, if they relay for our bare address: sender, foreign recipient, RSET,
     /// never a message.
     pub(crate) relay_probe: bool,
-    /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none.
+    /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none. With `require_auth: false` they
+    /// bound who has no login on `submission` listeners, too.
     pub(crate) accept_domains: Option<Vec<String>>,
     /// MAIL FROM must be the logged-in user's: the login name, or an address that a route leads to the same mailbox.
     pub(crate) sender_must_match: bool,

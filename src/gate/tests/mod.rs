@@ -191,6 +191,7 @@ fn policy() -> Policy {
         },
         submission: Submission {
             accept_domains: Vec::new().into(),
+            require_auth: true,
             relay_probe: false,
             sender_must_match: false,
             bare_newline: BareNewline::Reject,
