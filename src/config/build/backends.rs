@@ -175,7 +175,7 @@ fn report_unusual_port(
     spot: &Spot,
     report: &mut Report,
 ) {
-    for (protocol, names) in servers {
+    for (protocol, names) in servers.iter().filter(|(protocol, _)| **protocol != Spoken::Tcp) {
         for ServerName { host, port } in names {
             let message = match (tls, port) {
                 (BackendTls::Implicit, 25 | 110 | 143 | 587) => "servers begin in the clear there: starttls is meant?",

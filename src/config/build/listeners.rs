@@ -33,7 +33,12 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
     };
     match &file.listeners {
         Some(written) if !written.0.is_empty() => {
-            if written.0.iter().all(|(_, section)| section.protocol == Some(sections::Protocol::Https)) {
+            let is = |protocol| written.0.iter().any(|(_, section)| section.protocol == Some(protocol));
+            let is_mail = |section: &sections::Listener| {
+                !matches!(section.protocol, Some(sections::Protocol::Https | sections::Protocol::Tcp))
+            };
+            // A gateway may be there for what is no mail; a help page tells how to get at mail.
+            if is(sections::Protocol::Https) && !written.0.iter().any(|(_, section)| is_mail(section)) {
                 report.error(&spot, "names none for mail: add those that mail programs come in at, such as imaps");
             }
             make(written, report)
@@ -58,6 +63,10 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
                 let service = section.protocol.and_then(service);
                 backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol().into()))
             });
+            if written.0.is_empty() && backend.is_some() {
+                let message = "is missing: tcp servers have no default one, write such as `ldaps: { address: \"[::]:636\", protocol: tcp }`";
+                report.missing(&spot, message);
+            }
             make(&written, report)
         }
     }
