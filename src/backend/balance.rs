@@ -46,7 +46,7 @@ mod tests {
         let backend = Backend::new("main", BTreeMap::new());
         let observe = Observe::with_sink(Box::new(std::io::sink()));
         let name = |host: &&str| ServerName { host: (*host).to_owned(), port: 143 };
-        hosts.iter().map(|host| Server::new(&backend, protocol, &name(host), observe.metrics())).collect()
+        hosts.iter().map(|host| Server::new(&backend, protocol.into(), &name(host), observe.metrics())).collect()
     }
 
     fn hosts(servers: &[Arc<Server>]) -> Vec<&str> {

@@ -4,7 +4,7 @@ use super::server::Place;
 use super::{BackendStream, Server};
 use crate::policy::{BackendTls, ServerName, Timeouts};
 use crate::proto::secret::shed;
-use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login};
+use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login, Protocol};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::pin::Pin;
@@ -97,12 +97,12 @@ impl Dialogue {
     /// [`Unready`] when that does not come to an end within `timeout`.
     pub(super) async fn begin(
         stream: BackendStream,
-        server: Arc<Server>,
+        (server, protocol): (Arc<Server>, Protocol),
         settings: BackSettings,
         tls: Option<&BackendTls>,
         timeouts: &Timeouts,
     ) -> Result<Self, Unready> {
-        let back = proto::back(server.protocol, settings);
+        let back = proto::back(protocol, settings);
         let capabilities = Capabilities::default();
         let (input, out) = (BytesMut::new(), BytesMut::new());
         let mut dialogue = Self { server, capabilities, stream, back, input, out, greeted: false, challenges: 0 };

@@ -1,7 +1,7 @@
 //! Asking, quietly, how the servers are: greeting, capabilities, goodbye.
 
 use super::{Backends, Server, Wanted};
-use crate::policy::{Backend, Policy};
+use crate::policy::{Backend, Policy, Spoken};
 use crate::proto::BackSettings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,26 +28,39 @@ impl Backends {
     }
 
     async fn watch_server(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) {
+        loop {
+            let rest = match self.since_good(server).filter(|_| server.is_up()) {
+                Some(ago) if ago < backend.health_interval => backend.health_interval - ago,
+                _ if self.is_well(policy, backend, server).await => backend.health_interval,
+                _ => WHILE_DOWN.min(backend.health_interval),
+            };
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    /// Asks a server, and takes leave of it.
+    async fn is_well(&self, policy: &Policy, backend: &Backend, server: &Arc<Server>) -> bool {
+        let Spoken::Mail(protocol) = server.protocol else {
+            return match self.open_tunnel_to(backend, server, &policy.timeouts, None).await {
+                Ok(stream) => {
+                    stream.close().await;
+                    true
+                }
+                Err(_) => false,
+            };
+        };
         let settings = BackSettings {
             ehlo: policy.hostname.clone(),
             temporary_replies: Arc::clone(&backend.temporary_replies),
             ..BackSettings::default()
         };
-        let wanted =
-            Wanted { protocol: server.protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
-        loop {
-            let rest = match self.since_good(server).filter(|_| server.is_up()) {
-                Some(ago) if ago < backend.health_interval => backend.health_interval - ago,
-                _ => {
-                    if let Ok(dialogue) = self.open_server(backend, server, &wanted).await {
-                        dialogue.quit().await;
-                        backend.health_interval
-                    } else {
-                        WHILE_DOWN.min(backend.health_interval)
-                    }
-                }
-            };
-            tokio::time::sleep(rest).await;
+        let wanted = Wanted { protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
+        match self.open_server(backend, server, &wanted).await {
+            Ok(dialogue) => {
+                dialogue.quit().await;
+                true
+            }
+            Err(_) => false,
         }
     }
 }

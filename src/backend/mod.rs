@@ -15,6 +15,7 @@ mod resolve;
 mod server;
 mod source;
 mod stream;
+mod tunnel;
 
 pub(crate) use connect::{Unconnected, connect};
 pub use dialogue::{Dialogue, Lost};
@@ -22,9 +23,10 @@ pub use open::{Caller, Wanted};
 pub use relaying::Relaying;
 pub use server::Server;
 pub use stream::BackendStream;
+pub use tunnel::Tunnel;
 
 use crate::observe::{Event, Kind, Observe};
-use crate::policy::{Backend, Policy, ServerName};
+use crate::policy::{Backend, Policy, ServerName, Spoken};
 use crate::proto::{Capabilities, Protocol, Service};
 use resolve::Resolver;
 use server::{DOWN, UP};
@@ -88,7 +90,8 @@ impl Backends {
     }
 
     /// The servers of a backend for a protocol, in the configuration's order.
-    pub fn servers(&self, backend: &Backend, protocol: Protocol) -> Vec<Arc<Server>> {
+    pub fn servers(&self, backend: &Backend, protocol: impl Into<Spoken<Protocol>>) -> Vec<Arc<Server>> {
+        let protocol = protocol.into();
         let servers = self.servers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = servers.get(&backend.name).map_or(&[][..], Vec::as_slice);
         let names = backend.servers.get(&protocol).map_or(&[][..], Vec::as_slice);
@@ -97,7 +100,7 @@ impl Backends {
 
     /// The server of a backend at an address, and one of which nothing is known where the configuration names none there.
     fn server_at(&self, backend: &Backend, protocol: Protocol, name: &ServerName) -> Arc<Server> {
-        if let Some(known) = self.servers(backend, protocol).into_iter().find(|server| server.is(protocol, name)) {
+        if let Some(known) = self.servers(backend, protocol).into_iter().find(|server| server.name == *name) {
             return known;
         }
         let mut strangers = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -109,7 +112,7 @@ impl Backends {
         if strangers.len() >= 2 * strangers.values().filter(|server| server.strong_count() > 0).count().max(64) {
             strangers.retain(|_, server| server.strong_count() > 0);
         }
-        let server = Server::new(backend, protocol, name, self.observe.metrics());
+        let server = Server::new(backend, protocol.into(), name, self.observe.metrics());
         strangers.insert(key, Arc::downgrade(&server));
         server
     }
@@ -124,7 +127,7 @@ impl Backends {
     }
 
     /// Whether some server of the backend is up for the protocol.
-    pub fn has_server_up(&self, backend: &Backend, protocol: Protocol) -> bool {
+    pub fn has_server_up(&self, backend: &Backend, protocol: impl Into<Spoken<Protocol>>) -> bool {
         self.servers(backend, protocol).iter().any(|server| server.is_up())
     }
 
@@ -140,8 +143,8 @@ impl Backends {
         {
             server.learned.store(Some(Arc::new(new.clone())));
         }
-        // A server of which nothing was learned yet is still to be asked.
-        if server.learned().is_some() {
+        // A server of which nothing was learned yet is still to be asked, if it has anything to say.
+        if server.learned().is_some() || server.protocol == Spoken::Tcp {
             let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
             server.last_good.store(now.max(1), Ordering::Relaxed);
         }
@@ -175,9 +178,10 @@ impl Backends {
         let mut event = Event::new(kind);
         event.backend = Some(server.backend.clone());
         event.protocol = Some(match server.protocol {
-            Protocol::Imap => Service::Imap,
-            Protocol::Pop3 => Service::Pop3,
-            Protocol::Smtp => Service::Smtp,
+            Spoken::Mail(Protocol::Imap) => Service::Imap.into(),
+            Spoken::Mail(Protocol::Pop3) => Service::Pop3.into(),
+            Spoken::Mail(Protocol::Smtp) => Service::Smtp.into(),
+            Spoken::Tcp => Spoken::Tcp,
         });
         event.server = Some(server.name.to_string());
         event

@@ -2,8 +2,9 @@
 
 use super::connect::{Unconnected, connect};
 use super::dialogue::{Dialogue, Lost, Unready};
+use super::server::Place;
 use super::{BackendStream, Backends, Server, balance, source};
-use crate::policy::{Backend, Balance, ClientAddress, ServerName, Timeouts};
+use crate::policy::{Backend, Balance, ClientAddress, ServerName, Spoken, Timeouts};
 use crate::proto::{BackSettings, Introduction, Protocol, UserName, proxy_header};
 use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
@@ -53,18 +54,24 @@ impl Backends {
     /// What the last server did, when none of them would.
     pub async fn open(&self, backend: &Backend, wanted: &Wanted<'_>) -> Result<Dialogue, Lost> {
         let mut last = Lost::Unreachable("the backend has no server for this protocol".to_owned());
-        for server in self.in_order(backend, wanted) {
-            server.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
-            let Some(place) = server.enter(backend.max_sessions) else {
-                last = Lost::Full(server.name.clone(), backend.max_sessions.unwrap_or_default());
-                continue;
-            };
+        for server in self.in_order(backend, wanted.protocol, wanted.caller) {
+            let Some(place) = self.choose(backend, &server, &mut last) else { continue };
             match self.open_server(backend, &server, wanted).await {
                 Ok(dialogue) => return Ok(dialogue.in_place(place)),
                 Err(lost) => last = lost,
             }
         }
         Err(last)
+    }
+
+    /// Takes a place on a server whose turn it is, if it has one; else says so in `last`.
+    pub(super) fn choose(&self, backend: &Backend, server: &Arc<Server>, last: &mut Lost) -> Option<Place> {
+        server.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
+        let place = server.enter(backend.max_sessions);
+        if place.is_none() {
+            *last = Lost::Full(server.name.clone(), backend.max_sessions.unwrap_or_default());
+        }
+        place
     }
 
     /// The same with the server at an address, which need not be one of the configuration's.
@@ -82,13 +89,22 @@ impl Backends {
     /// user is always to go to the same server.
     pub fn suits(&self, backend: &Backend, wanted: &Wanted<'_>, dialogue: &Dialogue) -> bool {
         backend.balance != Balance::User
-            || self.in_order(backend, wanted).first().is_some_and(|first| Arc::ptr_eq(first, &dialogue.server))
+            || self
+                .in_order(backend, wanted.protocol, wanted.caller)
+                .first()
+                .is_some_and(|first| Arc::ptr_eq(first, &dialogue.server))
     }
 
-    fn in_order(&self, backend: &Backend, wanted: &Wanted<'_>) -> Vec<Arc<Server>> {
-        let mut servers = self.servers(backend, wanted.protocol);
-        let address = wanted.caller.map(|caller| caller.client.ip().to_string()).unwrap_or_default();
-        let user = wanted.caller.and_then(|caller| caller.user);
+    /// The servers in the order in which they are tried for a session.
+    pub(super) fn in_order(
+        &self,
+        backend: &Backend,
+        protocol: impl Into<Spoken<Protocol>>,
+        caller: Option<Caller<'_>>,
+    ) -> Vec<Arc<Server>> {
+        let mut servers = self.servers(backend, protocol);
+        let address = caller.map(|caller| caller.client.ip().to_string()).unwrap_or_default();
+        let user = caller.and_then(|caller| caller.user);
         balance::arrange(&mut servers, backend.balance, user.unwrap_or(address.as_bytes()));
         servers
     }
@@ -104,26 +120,16 @@ impl Backends {
         server: &Arc<Server>,
         wanted: &Wanted<'_>,
     ) -> Result<Dialogue, Lost> {
-        let started = Instant::now();
         let (settings, timeouts) = (introducing(backend, wanted), wanted.timeouts);
         let mut is_connected = false;
         let opened = async {
-            let socket = self.connect(&server.name, backend, wanted).await.map_err(Unready::silent)?;
-            is_connected = true;
-            server.metrics.connected(started.elapsed());
-            let mut stream = BackendStream::plain(socket);
-            if let Some(tls) = backend.tls.as_ref().filter(|tls| !tls.starttls) {
-                let secured = stream.start_tls(tls, &server.name, timeouts.tls_handshake);
-                stream = secured.await.map_err(Unready::silent)?;
-            }
-            Dialogue::begin(stream, Arc::clone(server), settings.clone(), backend.tls.as_ref(), timeouts).await
+            let reaching = self.reach(backend, server, timeouts, wanted.caller, &mut is_connected);
+            let stream = reaching.await.map_err(Unready::silent)?;
+            let server = (Arc::clone(server), wanted.protocol);
+            Dialogue::begin(stream, server, settings.clone(), backend.tls.as_ref(), timeouts).await
         };
         let opened = opened.await;
-        let knows_client = match backend.client_address {
-            ClientAddress::ProxyV1 | ClientAddress::ProxyV2 => is_connected,
-            ClientAddress::Transparent => true,
-            _ => false,
-        } && wanted.caller.is_some();
+        let knows_client = knows_client(backend, wanted.caller, is_connected);
         match opened {
             Ok(dialogue) => {
                 // What it can do it may have said to that client alone; that it is well is so for all.
@@ -140,9 +146,34 @@ impl Backends {
         }
     }
 
+    /// Connects to a server, under TLS where that begins with the first byte, and says meanwhile that TCP was connected.
+    pub(super) async fn reach(
+        &self,
+        backend: &Backend,
+        server: &Server,
+        timeouts: &Timeouts,
+        caller: Option<Caller<'_>>,
+        is_connected: &mut bool,
+    ) -> Result<BackendStream, Lost> {
+        let started = Instant::now();
+        let socket = self.connect(&server.name, backend, timeouts.connect, caller).await?;
+        *is_connected = true;
+        server.metrics.connected(started.elapsed());
+        let stream = BackendStream::plain(socket);
+        match backend.tls.as_ref().filter(|tls| !tls.starttls) {
+            Some(tls) => stream.start_tls(tls, &server.name, timeouts.tls_handshake).await,
+            None => Ok(stream),
+        }
+    }
+
     /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
-    async fn connect(&self, name: &ServerName, backend: &Backend, wanted: &Wanted<'_>) -> Result<TcpStream, Lost> {
-        let timeout = wanted.timeouts.connect;
+    async fn connect(
+        &self,
+        name: &ServerName,
+        backend: &Backend,
+        timeout: Duration,
+        caller: Option<Caller<'_>>,
+    ) -> Result<TcpStream, Lost> {
         let deadline = Instant::now() + timeout;
         let too_late = || {
             let time = humantime::format_duration(timeout);
@@ -153,8 +184,8 @@ impl Backends {
             .map_err(|_| too_late())?
             .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
         let turn = self.dials.fetch_add(1, Ordering::Relaxed);
-        let header = proxy_header(backend.client_address, wanted.caller);
-        let transparent = wanted.caller.filter(|_| backend.client_address == ClientAddress::Transparent);
+        let header = proxy_header(backend.client_address, caller);
+        let transparent = caller.filter(|_| backend.client_address == ClientAddress::Transparent);
         let dial = move |address| async move {
             match transparent {
                 Some(caller) => source::dial_as(address, caller.client.ip()).await,
@@ -177,6 +208,16 @@ impl Backends {
         }
         Ok(stream)
     }
+}
+
+/// Whether what the server did may have been for that client alone.
+pub(super) fn knows_client(backend: &Backend, caller: Option<Caller<'_>>, is_connected: bool) -> bool {
+    let is_told = match backend.client_address {
+        ClientAddress::ProxyV1 | ClientAddress::ProxyV2 => is_connected,
+        ClientAddress::Transparent => true,
+        _ => false,
+    };
+    is_told && caller.is_some()
 }
 
 /// The PROXY header that the backend expects, if it does.

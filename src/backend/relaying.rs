@@ -12,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A domain that is nobody's (RFC 2606 section 3): a server that takes it takes anything.
 const FOREIGN: &str = "relay-probe@example.org";
+/// An address of nobody's that no look into the DNS can refuse (RFC 5321 section 4.1.3, RFC 5737).
+const LITERAL: &str = "relay-probe@[192.0.2.1]";
+/// As users of so many domains a server is asked at most.
+const MOST_DOMAINS: usize = 8;
 /// How often a server is asked.
 const DAILY: Duration = Duration::from_secs(86_400);
 /// How soon one is asked again that could not be.
@@ -53,7 +57,7 @@ impl Backends {
                     let asking = async {
                         loop {
                             let relaying = this.ask_whether_it_relays(&policy, &backend, &server).await;
-                            tell(&server, server.relays(relaying), relaying);
+                            tell(&server, server.relays(relaying), relaying, &policy);
                             tokio::time::sleep(if relaying == Relaying::Unknown { SOON } else { DAILY }).await;
                         }
                     };
@@ -72,12 +76,37 @@ impl Backends {
         };
         let wanted = Wanted { protocol: Protocol::Smtp, settings: &settings, timeouts: &policy.timeouts, caller: None };
         let Ok(dialogue) = self.open_server(backend, server, &wanted).await else { return Relaying::Unknown };
-        let asked = ask(dialogue, &policy.hostname, policy.timeouts.backend_login).await;
+        let questions = Questions::of(policy);
+        let asked = ask(dialogue, &questions, policy.timeouts.backend_login).await;
         asked.unwrap_or(Relaying::Unknown)
     }
 }
 
-async fn ask(dialogue: Dialogue, hostname: &str, patience: Duration) -> Result<Relaying, Lost> {
+/// As whom and for whom a server is asked to take mail: each with each.
+struct Questions {
+    senders: Vec<String>,
+    recipients: &'static [&'static str],
+}
+
+impl Questions {
+    /// Where strangers are sent there on the strength of the answer, a server must not seem closed that looks foreign domains
+    /// up before it trusts us, or that trusts whoever calls himself one of its users (sendmail's `relay_local_from`).
+    fn of(policy: &Policy) -> Self {
+        let mut senders = vec![format!("postmaster@{}", policy.hostname)];
+        if policy.submission.require_auth {
+            return Self { senders, recipients: &[FOREIGN] };
+        }
+        let of_users = policy.portal.domains.iter().chain(policy.submission.accept_domains.iter());
+        for sender in of_users.take(MOST_DOMAINS).map(|domain| format!("postmaster@{domain}")) {
+            if !senders.contains(&sender) {
+                senders.push(sender);
+            }
+        }
+        Self { senders, recipients: &[FOREIGN, LITERAL] }
+    }
+}
+
+async fn ask(dialogue: Dialogue, questions: &Questions, patience: Duration) -> Result<Relaying, Lost> {
     let deadline = Instant::now() + patience;
     let (mut stream, mut input, _) = dialogue.into_session();
     let mut replies = ReplyReader::default();
@@ -97,25 +126,39 @@ async fn ask(dialogue: Dialogue, hostname: &str, patience: Duration) -> Result<R
         tokio::time::timeout_at(deadline, exchange).await.map_err(too_late)?
     };
     let mut relaying = Relaying::Unknown;
-    if say(&format!("MAIL FROM:<postmaster@{hostname}>")).await?.is_positive() {
-        let reply = say(&format!("RCPT TO:<{FOREIGN}>")).await?;
-        relaying = match reply {
-            _ if reply.is_positive() => Relaying::Open,
-            _ if reply.is_permanent() => Relaying::Closed,
-            _ => Relaying::Unknown,
-        };
+    for sender in &questions.senders {
+        if !say(&format!("MAIL FROM:<{sender}>")).await?.is_positive() {
+            continue;
+        }
+        for recipient in questions.recipients {
+            let reply = say(&format!("RCPT TO:<{recipient}>")).await?;
+            relaying = match reply {
+                _ if reply.is_positive() => Relaying::Open,
+                _ if reply.is_permanent() => Relaying::Closed,
+                _ => Relaying::Unknown,
+            };
+            if relaying != Relaying::Closed {
+                break;
+            }
+        }
         // How it takes that, and the goodbye, changes nothing about what it has said.
         let _ = say("RSET").await;
+        if relaying != Relaying::Closed {
+            break;
+        }
     }
     let _ = say("QUIT").await;
     Ok(relaying)
 }
 
 /// Says what was found where it is news.
-fn tell(server: &Server, before: Relaying, now: Relaying) {
+fn tell(server: &Server, before: Relaying, now: Relaying, policy: &Policy) {
     let (backend, name) = (&server.backend, &server.name);
     match now {
         _ if before == now => {}
+        Relaying::Open if !policy.submission.require_auth => tracing::error!(
+            "{backend} smtp://{name} relays mail to anywhere for our address without a login: submission.require_auth: false does not hold towards it, and who has no login hears 530; take our address out of its mynetworks (or the like), or write require_auth: true"
+        ),
         Relaying::Open => tracing::warn!(
             "{backend} smtp://{name} relays mail to anywhere for our address without a login: gatepost lets no stranger near it, but whoever else shares its network may send through it; take our address out of its mynetworks (or the like), and write auth.submission: imap so that customers still can send"
         ),

@@ -2,7 +2,7 @@
 
 use super::Relaying;
 use crate::observe::metrics::{BackendMetrics, Metrics};
-use crate::policy::{Backend, ServerName};
+use crate::policy::{Backend, ServerName, Spoken};
 use crate::proto::{Capabilities, Protocol};
 use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ pub struct Server {
     /// The backend's name: a metric label.
     pub backend: String,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub protocol: Spoken<Protocol>,
     /// Where it is.
     pub name: ServerName,
     pub(super) learned: ArcSwapOption<Capabilities>,
@@ -35,7 +35,12 @@ pub(super) const UP: u8 = 1;
 pub(super) const DOWN: u8 = 2;
 
 impl Server {
-    pub(super) fn new(backend: &Backend, protocol: Protocol, name: &ServerName, metrics: &Metrics) -> Arc<Self> {
+    pub(super) fn new(
+        backend: &Backend,
+        protocol: Spoken<Protocol>,
+        name: &ServerName,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             backend: backend.name.clone(),
             protocol,
@@ -50,7 +55,7 @@ impl Server {
         })
     }
 
-    pub(super) fn is(&self, protocol: Protocol, name: &ServerName) -> bool {
+    pub(super) fn is(&self, protocol: Spoken<Protocol>, name: &ServerName) -> bool {
         self.protocol == protocol && self.name == *name
     }
 

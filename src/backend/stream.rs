@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection to a backend. Dropping it closes it, and gives its place back.
 #[derive(Debug)]
@@ -52,6 +55,12 @@ impl BackendStream {
     /// Holds this place from now on.
     pub(super) fn take_place(&mut self, place: Place) {
         self._place = Some(place);
+    }
+
+    /// Says that there is nothing more to come, and closes.
+    pub(crate) async fn close(mut self) {
+        // A server that does not take it is not waited for, and none that is gone needs it.
+        let _ = tokio::time::timeout(FAREWELL, self.shutdown()).await;
     }
 
     /// Whether nothing has come, and the other side is still there, as far as is known by now. What has come is lost.

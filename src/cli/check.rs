@@ -2,9 +2,9 @@
 
 use super::source::{SourceArguments, print_findings};
 use super::{FAILED, FINE, REFUSED, print_data, say, small_runtime};
-use crate::backend::{Backends, Dialogue, Lost, Relaying, Wanted};
+use crate::backend::{Backends, Lost, Relaying, Server, Wanted};
 use crate::observe::Observe;
-use crate::policy::Policy;
+use crate::policy::{Backend, Policy, Spoken};
 use crate::proto::{BackSettings, Capabilities, Protocol};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -57,32 +57,27 @@ fn online(policy: &Policy) -> u8 {
     let backends = Arc::new(Backends::new(policy, Observe::with_sink(Box::new(std::io::sink()))));
     let mut code = FINE;
     for backend in policy.backends.values() {
-        for protocol in backend.servers.keys() {
-            for server in backends.servers(backend, *protocol) {
-                let settings = BackSettings {
-                    ehlo: policy.hostname.clone(),
-                    temporary_replies: Arc::clone(&backend.temporary_replies),
-                    ..BackSettings::default()
-                };
-                let wanted =
-                    Wanted { protocol: *protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
-                let place = format!("{} {}://{}", backend.name, protocol.as_str(), server.name);
+        for spoken in backend.servers.keys() {
+            for server in backends.servers(backend, *spoken) {
+                let place = format!("{} {}://{}", backend.name, spoken.as_str(), server.name);
                 say(format_args!("dialling {place} …"));
-                let opened: Result<Dialogue, Lost> = runtime.block_on(backends.open_server(backend, &server, &wanted));
-                match opened {
-                    Ok(dialogue) => {
-                        code = code.max(print_data(describe(&place, *protocol, &dialogue.capabilities)));
-                        runtime.block_on(dialogue.quit());
-                        if *protocol == Protocol::Smtp && policy.submission.relay_probe {
-                            let asked = backends.ask_whether_it_relays(policy, backend, &server);
-                            code = code.max(print_data(relays(runtime.block_on(asked))));
+                let seen = runtime.block_on(async {
+                    match spoken {
+                        Spoken::Mail(protocol) => look_at(policy, &backends, backend, &server, *protocol, &place).await,
+                        Spoken::Tcp => {
+                            let stream = backends.open_tunnel_to(backend, &server, &policy.timeouts, None).await?;
+                            stream.close().await;
+                            Ok(format!("{place}: up\n"))
                         }
                     }
+                });
+                code = code.max(match seen {
+                    Ok(text) => print_data(text),
                     Err(lost) => {
                         say(format_args!("{place}: {lost}"));
-                        code = FAILED;
+                        FAILED
                     }
-                }
+                });
             }
         }
     }
@@ -98,6 +93,30 @@ fn online(policy: &Policy) -> u8 {
         }
     }
     code
+}
+
+/// Asks a mail server what it can do, and an SMTP server also whether it relays for us.
+async fn look_at(
+    policy: &Policy,
+    backends: &Backends,
+    backend: &Backend,
+    server: &Arc<Server>,
+    protocol: Protocol,
+    place: &str,
+) -> Result<String, Lost> {
+    let settings = BackSettings {
+        ehlo: policy.hostname.clone(),
+        temporary_replies: Arc::clone(&backend.temporary_replies),
+        ..BackSettings::default()
+    };
+    let wanted = Wanted { protocol, settings: &settings, timeouts: &policy.timeouts, caller: None };
+    let dialogue = backends.open_server(backend, server, &wanted).await?;
+    let mut text = describe(place, protocol, &dialogue.capabilities);
+    dialogue.quit().await;
+    if protocol == Protocol::Smtp && policy.submission.relay_probe {
+        text += &relays(backends.ask_whether_it_relays(policy, backend, server).await);
+    }
+    Ok(text)
 }
 
 fn count(number: usize, what: &str) -> String {

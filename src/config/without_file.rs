@@ -200,7 +200,7 @@ mod tests {
                 ("[::]:587", "starttls"),
             ];
             assert_eq!(doors, expected.map(|(address, tls)| (address.to_owned(), tls)));
-            assert_eq!(policy.backends["main"].servers[&Protocol::Imap][0].to_string(), server);
+            assert_eq!(policy.backends["main"].servers[&Protocol::Imap.into()][0].to_string(), server);
             assert!(policy.listeners[0].access.check("203.0.113.9".parse().expect("an address")).is_ok());
         }
     }

@@ -171,6 +171,14 @@ impl Gate {
         self.come_in(access, client, false)
     }
 
+    /// Whether a connection may come in that is no mail's: as for [`Gate::connection`].
+    ///
+    /// # Errors
+    /// The list, the ban, the rate or the number of sessions that says no.
+    pub fn passage(&self, access: &Access, client: IpAddr) -> Result<Admission, Refusal> {
+        self.come_in(access, client, true)
+    }
+
     fn come_in(&self, access: &Access, client: IpAddr, bans_hold: bool) -> Result<Admission, Refusal> {
         access.check(client)?;
         let rules = self.rules.load();

@@ -5,6 +5,7 @@
 //! was.
 
 use super::event::{Event, Kind};
+use crate::policy::Spoken;
 use crate::proto::Service;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -59,8 +60,9 @@ impl Attempts {
     /// Keeps what this event says of an attempt, if it says anything.
     pub(super) fn note(&self, event: &Event, now: SystemTime) {
         let told = event.event.is_auth() || matches!(event.event, Kind::ConnectionRefused | Kind::TlsFailed);
-        // What is of no mail protocol came to the page itself.
-        let (true, Some(client), Some(service)) = (told, event.client_ip, event.protocol) else { return };
+        // What is of no mail protocol came to the page itself, or to what the page says nothing of.
+        let service = event.protocol.and_then(Spoken::mail);
+        let (true, Some(client), Some(service)) = (told, event.client_ip, service) else { return };
         let text = |text: &Option<String>| text.as_deref().map(|text| super::event::safe(text, LONGEST).into_owned());
         let reason = text(&event.reason).unwrap_or_default().into_boxed_str();
         let version = event.detail.as_deref().filter(|_| &*reason == "too_old").and_then(version);
@@ -124,7 +126,7 @@ mod tests {
     fn failed(client: u32) -> Event {
         let mut event = Event::new(Kind::AuthFailed);
         event.client_ip = Some(Ipv4Addr::from(client).into());
-        event.protocol = Some(Service::Imap);
+        event.protocol = Some(Service::Imap.into());
         event.user = Some("joe".into());
         event.reason = Some("bad_credentials".into());
         event
@@ -179,7 +181,7 @@ mod tests {
         event.protocol = None;
         attempts.note(&event, now);
         assert_eq!(attempts.of(ip(1), now), []);
-        event.protocol = Some(Service::Pop3);
+        event.protocol = Some(Service::Pop3.into());
         event.reason = Some("too_old".into());
         event.detail = Some("the client knows nothing newer than 1.0".into());
         attempts.note(&event, now);

@@ -1,5 +1,6 @@
 //! The events of the contract's section 3, field by field.
 
+use crate::policy::Spoken;
 use crate::proto::line::printable;
 use crate::proto::{Mechanism, Service};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -118,7 +119,7 @@ pub struct Event {
     pub event: Kind,
     pub session: Option<SessionId>,
     pub listener: Option<String>,
-    pub protocol: Option<Service>,
+    pub protocol: Option<Spoken<Service>>,
     pub client_ip: Option<IpAddr>,
     pub client_port: Option<u16>,
     /// The load balancer's, where its PROXY header said who the client is.
@@ -224,7 +225,7 @@ impl Serialize for Event {
         fields.put("event", Some(self.event.as_str()))?;
         fields.put("session", self.session)?;
         fields.text("listener", &self.listener, 255)?;
-        fields.put("protocol", self.protocol.map(Service::as_str))?;
+        fields.put("protocol", self.protocol.map(Spoken::<Service>::as_str))?;
         fields.put("client_ip", self.client_ip)?;
         fields.put("client_port", self.client_port)?;
         fields.put("proxy_ip", self.proxy_ip)?;
@@ -322,7 +323,7 @@ mod tests {
         let mut event = Event::new(Kind::SessionClosed);
         event.session = Some(SessionId(1));
         event.listener = Some("imaps".into());
-        event.protocol = Some(Service::Imap);
+        event.protocol = Some(Service::Imap.into());
         event.client_ip = Some([192, 0, 2, 7].into());
         event.client_port = Some(40000);
         event.proxy_ip = Some([10, 0, 0, 9].into());

@@ -11,6 +11,7 @@ pub mod rate;
 mod reach;
 mod reread;
 pub mod route;
+mod tunnel;
 pub mod webmail;
 
 pub use crate::proto::smtp::BareNewline;
@@ -28,6 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use tunnel::{Spoken, TunnelListener};
 
 /// The whole of a running configuration.
 #[derive(Debug, Clone)]
@@ -36,8 +38,10 @@ pub struct Policy {
     pub hostname: String,
     /// Private CA and its certificates live there.
     pub state_dir: PathBuf,
-    /// Where mail programs come in: at least one; no two share an address and port.
+    /// Where mail programs come in; no two share an address and port. There is at least one here or among the tunnels.
     pub listeners: Vec<Arc<Listener>>,
+    /// Where what is no mail comes in; none shares an address and port with another or with a listener.
+    pub tunnels: Vec<Arc<TunnelListener>>,
     /// Where the help page is served; none shares an address and port with another or with a listener.
     pub pages: Vec<Arc<PageListener>>,
     /// What it says.
@@ -107,7 +111,7 @@ pub struct Backend {
     /// Its key in the configuration: a metric label.
     pub name: String,
     /// By protocol: in the order they are tried. A protocol that is missing is not offered.
-    pub servers: BTreeMap<Protocol, Vec<ServerName>>,
+    pub servers: BTreeMap<Spoken<Protocol>, Vec<ServerName>>,
     /// How long between two health checks while it is up; five seconds while it is down.
     pub health_interval: Duration,
     /// Words, lower-cased, in a code-less refusal that mean "not now".
@@ -126,7 +130,7 @@ pub struct Backend {
 
 impl Backend {
     /// A backend of these servers with the configuration's defaults for all the rest.
-    pub fn new(name: &str, servers: BTreeMap<Protocol, Vec<ServerName>>) -> Self {
+    pub fn new(name: &str, servers: BTreeMap<Spoken<Protocol>, Vec<ServerName>>) -> Self {
         Self {
             name: name.to_owned(),
             servers,
@@ -182,13 +186,14 @@ pub enum ClientAddress {
 
 impl ClientAddress {
     /// Whether servers of this protocol can learn it that way.
-    pub fn reaches(self, protocol: Protocol) -> bool {
+    pub fn reaches(self, protocol: impl Into<Spoken<Protocol>>) -> bool {
+        let protocol = protocol.into().mail();
         match self {
             Self::Off => false,
             Self::ProxyV1 | Self::ProxyV2 | Self::Transparent => true,
-            Self::Xclient => matches!(protocol, Protocol::Smtp | Protocol::Pop3),
-            Self::ImapId => protocol == Protocol::Imap,
-            Self::Received => protocol == Protocol::Smtp,
+            Self::Xclient => matches!(protocol, Some(Protocol::Smtp | Protocol::Pop3)),
+            Self::ImapId => protocol == Some(Protocol::Imap),
+            Self::Received => protocol == Some(Protocol::Smtp),
         }
     }
 }
@@ -260,6 +265,9 @@ pub enum Checker {
 pub struct Submission {
     /// Domains, lower-cased, a stranger may write to on `smtp` listeners.
     pub accept_domains: Arc<[String]>,
+    /// Whether nobody sends through a `submission` listener without a login. If not, the servers behind are asked
+    /// (`relay_probe`), and it is so all the same towards those that relay for our address.
+    pub require_auth: bool,
     /// Whether SMTP servers are asked if they relay for our bare address.
     pub relay_probe: bool,
     /// Whether the sender of a message must be the user who logged in.
@@ -314,6 +322,7 @@ pub struct Timeouts {
     pub idle_imap: Duration,
     pub idle_pop3: Duration,
     pub idle_submission: Duration,
+    pub idle_tcp: Duration,
     pub connect: Duration,
     pub backend_greeting: Duration,
     pub backend_login: Duration,
@@ -397,6 +406,8 @@ pub enum Door {
     Mail(Arc<Listener>),
     /// For browsers.
     Page(Arc<PageListener>),
+    /// For what is no mail.
+    Tunnel(Arc<TunnelListener>),
 }
 
 impl Door {
@@ -405,6 +416,7 @@ impl Door {
         match self {
             Door::Mail(listener) => &listener.name,
             Door::Page(page) => &page.name,
+            Door::Tunnel(tunnel) => &tunnel.name,
         }
     }
 
@@ -413,6 +425,7 @@ impl Door {
         match self {
             Door::Mail(listener) => &listener.addresses,
             Door::Page(page) => &page.addresses,
+            Door::Tunnel(tunnel) => &tunnel.addresses,
         }
     }
 
@@ -421,6 +434,7 @@ impl Door {
         match self {
             Door::Mail(listener) => listener.service.as_str(),
             Door::Page(_) => "https",
+            Door::Tunnel(_) => "tcp",
         }
     }
 
@@ -429,6 +443,7 @@ impl Door {
         match self {
             Door::Mail(listener) => listener.tls.as_str(),
             Door::Page(page) => page.kind.tls(),
+            Door::Tunnel(tunnel) => tunnel.tls(),
         }
     }
 }
@@ -437,7 +452,8 @@ impl Policy {
     /// Everything that listens for clients.
     pub fn doors(&self) -> impl Iterator<Item = Door> {
         let mail = self.listeners.iter().cloned().map(Door::Mail);
-        mail.chain(self.pages.iter().cloned().map(Door::Page))
+        let pages = self.pages.iter().cloned().map(Door::Page);
+        mail.chain(pages).chain(self.tunnels.iter().cloned().map(Door::Tunnel))
     }
 
     /// What is spoken to the server that checks a password given to this service.
@@ -462,6 +478,9 @@ impl Policy {
         }
         for page in &self.pages {
             lists(&page.name, page.access.reread());
+        }
+        for tunnel in &self.tunnels {
+            lists(&tunnel.name, tunnel.access.reread());
         }
         for list in self.routes.lists() {
             lists("routes", list.reread());
@@ -500,7 +519,7 @@ impl Policy {
                 || listener.service == Service::Submission
                     && matches!(self.auth.submission, Checker::AuthHttp | Checker::File(_)),
             believes_origin: listener.trusted_clients.contains(client),
-            may_be_granted: self.auth.pop_before_smtp.is_some(),
+            may_be_granted: self.auth.pop_before_smtp.is_some() || !self.submission.require_auth,
             max_message: self.submission.max_size,
         }
     }

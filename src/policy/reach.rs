@@ -53,6 +53,7 @@ impl Reach {
     pub fn of(policy: &Policy) -> Self {
         let doors = policy.listeners.iter().map(|listener| &listener.access);
         let doors = doors.chain(policy.pages.iter().map(|page| &page.access));
+        let doors = doors.chain(policy.tunnels.iter().map(|tunnel| &tunnel.access));
         let lists = doors.flat_map(|access| access.allow.iter().chain(&access.deny));
         let lists = lists.chain(policy.routes.lists()).flat_map(AccessList::files).map(|file| file.path().to_owned());
         let passwords = match &policy.auth.submission {

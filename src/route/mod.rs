@@ -7,9 +7,9 @@ mod auth_http;
 
 pub use auth_http::{Inquiry, Tls, ask};
 
-use crate::policy::route::{AuthHttp, Leads, Routes, Target, Traveller};
-use crate::policy::{Backend, ServerName};
-use crate::proto::{Reply, Secret, UserName};
+use crate::policy::route::{AuthHttp, Leads, Route, Routes, Shown, Target, Traveller};
+use crate::policy::{Backend, ServerName, Spoken};
+use crate::proto::{Protocol, Reply, Secret, UserName};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,11 +72,30 @@ pub fn may_go(routes: &Routes, traveller: &Traveller<'_>, client: IpAddr) -> Res
 
 /// The destination of a connection whose user is not known, or never will be. `fallback`: the listener's backend.
 pub fn before_login(routes: &Routes, traveller: &Traveller<'_>, fallback: &Arc<Backend>) -> Destination {
-    let target = routes.before_login(traveller).and_then(|route| match &route.leads {
+    Destination::any_of(routes.before_login(traveller).and_then(leads_all_to).unwrap_or(fallback))
+}
+
+/// The destination of a connection that names no user, whatever is spoken on it.
+///
+/// # Errors
+/// [`Astray::NotAllowed`]: the route is not for this address.
+pub fn of_connection(
+    routes: &Routes,
+    (spoken, shown): (Spoken<Protocol>, Shown<'_>),
+    client: IpAddr,
+    fallback: &Arc<Backend>,
+) -> Result<Destination, Astray> {
+    match routes.of_connection(spoken, shown) {
+        Some(route) if !route.admits(client) => Err(Astray::NotAllowed),
+        route => Ok(Destination::any_of(route.and_then(leads_all_to).unwrap_or(fallback))),
+    }
+}
+
+fn leads_all_to(route: &Route) -> Option<&Arc<Backend>> {
+    match &route.leads {
         Leads::All(target) => target.backend.as_ref(),
         Leads::User(..) | Leads::Map(_) | Leads::AuthHttp(_) => None,
-    });
-    Destination::any_of(target.unwrap_or(fallback))
+    }
 }
 
 /// What the configuration says of a user.

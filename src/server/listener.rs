@@ -2,11 +2,11 @@
 
 use super::bind::BoundAddress;
 use super::{Bound, ListenerStatus, Server};
-use crate::policy;
 use crate::policy::portal::PageListener;
+use crate::policy::{self, Spoken};
 use crate::proto::Refusal;
 use crate::route::Destination;
-use crate::session::{self, Session, Visit};
+use crate::session::{self, Passage, Session, Visit};
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
 use socket2::SockRef;
@@ -174,6 +174,7 @@ impl Server {
         match purpose {
             policy::Door::Mail(listener) => self.admit_client(stream, client, Arc::clone(listener)),
             policy::Door::Page(page) => self.admit_browser(stream, client, Arc::clone(page)),
+            policy::Door::Tunnel(tunnel) => self.admit_passage(stream, client, Arc::clone(tunnel)),
         }
     }
 
@@ -184,9 +185,7 @@ impl Server {
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
         };
-        // A client that is gone already has no other end; it will be noticed.
-        let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let local = local_address(&stream);
         let session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             policy,
@@ -205,7 +204,7 @@ impl Server {
 
     fn admit_browser(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, page: Arc<PageListener>) {
         let Some(place) = self.registry.enter(self.sessions_limit()) else {
-            session::turn_away(&self.shared.observe, &page, client, Refusal::TooManySessions);
+            session::turn_away(&self.shared.observe, &page.name, None, client, Refusal::TooManySessions);
             return;
         };
         let visit = Box::new(Visit {
@@ -220,6 +219,32 @@ impl Server {
         });
         self.tasks.spawn(session::visit(visit, stream, place));
     }
+
+    fn admit_passage(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, tunnel: Arc<policy::TunnelListener>) {
+        let Some(place) = self.registry.enter(self.sessions_limit()) else {
+            let (observe, spoken) = (&self.shared.observe, Some(Spoken::Tcp));
+            session::turn_away(observe, &tunnel.name, spoken, client, Refusal::TooManySessions);
+            return;
+        };
+        let passage = Box::new(Passage {
+            shared: Arc::clone(&self.shared),
+            policy: self.policy.load_full(),
+            tunnel,
+            id: place.id,
+            client,
+            local: local_address(&stream),
+            proxy: None,
+            leave: place.leave.clone(),
+            started: Instant::now(),
+        });
+        self.tasks.spawn(session::pass(passage, stream, place));
+    }
+}
+
+/// Where a connection came in. A client that is gone already has no other end; it will be noticed.
+fn local_address(stream: &TcpStream) -> SocketAddr {
+    let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    SocketAddr::new(local.ip().to_canonical(), local.port())
 }
 
 /// A socket on its way to a worker.

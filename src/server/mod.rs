@@ -24,7 +24,7 @@ pub use workers::{Workers, runtime};
 use crate::backend::Backends;
 use crate::gate::{Gate, NoGrant};
 use crate::observe::Observe;
-use crate::policy::Policy;
+use crate::policy::{Policy, Spoken};
 use crate::proto::Protocol;
 use crate::session::{Pages, Shared};
 use crate::store::Store;
@@ -296,7 +296,7 @@ impl Server {
                         protocol: protocol.as_str(),
                         server: server.name.to_string(),
                         up: server.answers(),
-                        relays: (*protocol == Protocol::Smtp && policy.submission.relay_probe)
+                        relays: (*protocol == Spoken::Mail(Protocol::Smtp) && policy.submission.relay_probe)
                             .then(|| server.relaying().as_str()),
                     }
                 }));

@@ -258,7 +258,7 @@ pub fn refuse(
 fn refused(listener: &Listener, (client, proxy): (SocketAddr, Option<IpAddr>), reason: &str) -> Event {
     let mut event = Event::new(Kind::ConnectionRefused);
     event.listener = Some(listener.name.clone());
-    event.protocol = Some(listener.service);
+    event.protocol = Some(listener.service.into());
     event.client_ip = Some(client.ip());
     event.client_port = Some(client.port());
     event.proxy_ip = proxy;

@@ -5,8 +5,8 @@ use super::attempt::Outcome;
 use super::entered::{Entered, Identity, Open};
 use super::handshake;
 use super::stream::ClientStream;
-use super::{Ending, Session, Who};
-use crate::backend::{Dialogue, Lost};
+use super::{Ending, Session, Who, unproven};
+use crate::backend::{Dialogue, Lost, Relaying};
 use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
@@ -192,16 +192,21 @@ impl Engine<'_> {
                     Outcome::Gone(gone) => return self.gone(gone).await,
                     Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity), true),
                 },
-                Step::Mail => {
+                Step::Mail => 'mail: {
                     // Whoever tried to log in before, and as whom, has no part in it.
                     self.session.set_out();
                     if let Err(gone) = self.flush().await {
                         return self.gone(gone).await;
                     }
                     let granted = self.session.shared.gate.is_granted(self.session.client.ip()).await;
-                    if !granted && self.session.listener.service == Service::Submission {
+                    let is_unproven = !granted && unproven::is_allowed(self.session);
+                    if !granted && !is_unproven && self.session.listener.service == Service::Submission {
                         self.front.answer(Answer::Refused(Refusal::LoginRequired), &mut self.out);
-                        continue;
+                        break 'mail;
+                    }
+                    if is_unproven && let Err(relaying) = unproven::may_send(self.session) {
+                        self.refuse_unproven(relaying);
+                        break 'mail;
                     }
                     let (routes, client) = (&self.session.policy.routes, self.session.client.ip());
                     if route::may_go(routes, &self.session.traveller(), client).is_err() {
@@ -210,7 +215,16 @@ impl Engine<'_> {
                         return self.end(Refusal::NotAllowed.as_str()).await;
                     }
                     match self.open(Protocol::Smtp, Who::default()).await {
-                        Ok(dialogue) => return self.entered(dialogue, None, granted),
+                        // Not the one that may be sent to.
+                        Ok(dialogue) if is_unproven && !unproven::may_send_to(self.session, &dialogue.server) => {
+                            self.refuse_unproven(dialogue.server.relaying());
+                            tokio::spawn(dialogue.quit());
+                        }
+                        Ok(dialogue) => {
+                            // Where it is written for whom strangers' mail may be, that holds here, too.
+                            let named = !self.session.policy.submission.accept_domains.is_empty();
+                            return self.entered(dialogue, None, granted || is_unproven && !named);
+                        }
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
                             self.front.answer(Answer::Unavailable(None), &mut self.out);
@@ -239,6 +253,13 @@ impl Engine<'_> {
                 return self.gone(gone).await;
             }
         }
+    }
+
+    /// Answers MAIL of somebody who may not send without a login.
+    fn refuse_unproven(&mut self, relaying: Relaying) {
+        self.attempts += 1;
+        let answer = unproven::refuse(self.session, relaying);
+        self.front.answer(answer, &mut self.out);
     }
 
     /// From here on the session is that of whom a believed client speaks for; its own address is kept beside it.

@@ -9,12 +9,13 @@
 //!                    tls.failed    │        timed out ─────────────────────────────────┘
 //! ```
 //!
-//! A browser (`visit.rs`) turns off behind the handshake.
+//! A browser (`visit.rs`) turns off behind the handshake. What is no mail (`tunnel.rs`) goes from its handshake right to the relay.
 //!
 //! Each stage is boxed, so that a session that only waits is as large as the stage it waits in.
 
 mod attempt;
 mod entered;
+mod entrance;
 mod handshake;
 mod login;
 mod mailbox;
@@ -23,6 +24,8 @@ mod relay;
 mod sender;
 mod stream;
 mod submission;
+mod tunnel;
+mod unproven;
 mod unspoken;
 mod visit;
 mod way;
@@ -46,8 +49,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use entrance::turn_away;
 pub use handshake::refuse;
-pub use visit::{Pages, Served, Stream, Visit, Visitor, Way, turn_away, visit};
+pub use tunnel::{Passage, pass};
+pub use visit::{Pages, Served, Stream, Visit, Visitor, Way, visit};
 
 /// What all sessions share.
 pub struct Shared {
@@ -240,7 +245,7 @@ impl Session {
         let mut event = Event::new(kind);
         event.session = Some(self.id);
         event.listener = Some(self.listener.name.clone());
-        event.protocol = Some(self.listener.service);
+        event.protocol = Some(self.listener.service.into());
         event.client_ip = Some(self.client.ip());
         event.client_port = Some(self.client.port());
         event.proxy_ip = self.proxy;

@@ -3,7 +3,7 @@
 use super::entered::{Identity, Open, Proof};
 use super::login::back_settings;
 use super::sender;
-use super::{Ending, Mail, Session, Who};
+use super::{Ending, Mail, Session, Who, unproven};
 use crate::backend::BackendStream;
 use crate::gate::User;
 use crate::observe::{Event, Kind};
@@ -12,7 +12,7 @@ use crate::proto::smtp::{
     self, Message, Over, Progress, Received, Recipients, Refused, Stage, Transaction, TransactionSettings, Turn,
 };
 use crate::proto::{
-    BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, UserName, line::printable,
+    BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, Service, UserName, line::printable,
 };
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
@@ -134,6 +134,8 @@ impl<'s> Follower<'s> {
         if identity.is_some() {
             client.logged_in();
         }
+        // Who brings mail to others, or comes where customers do, is counted.
+        let is_sender = may_relay || session.listener.service == Service::Submission;
         let server = dialogue.server.name.to_string();
         let (backend, from_backend, capabilities) = dialogue.into_session();
         let transaction = Transaction::new(settings(session, capabilities, &shown, may_relay, helo));
@@ -143,7 +145,7 @@ impl<'s> Follower<'s> {
             transaction,
             client: Side { buffers: Buffers { from: from_client, to: to_client }, io: Some(client) },
             backend: Side { buffers: Buffers { from: from_backend, to: BytesMut::new() }, io: Some(backend) },
-            guest: (may_relay && identity.is_none()).then(|| guest(session)).flatten(),
+            guest: (identity.is_none() && is_sender).then(|| guest(session)).flatten(),
             identity,
             server,
             mail: Mail::default(),
@@ -251,7 +253,11 @@ impl Follower<'_> {
             return Some(Refusal::SenderMismatch);
         }
         let gate = &self.session.shared.gate;
-        if self.guest.is_some() && !gate.is_granted(self.session.client.ip()).await {
+        let client = self.session.client.ip();
+        if self.guest.is_some()
+            && !unproven::may_send_to_name(self.session, &self.server)
+            && !gate.is_granted(client).await
+        {
             return Some(Refusal::LoginRequired);
         }
         gate.message(self.user()?).await.err()
@@ -372,6 +378,9 @@ impl Follower<'_> {
         let timeouts = &session.policy.timeouts;
         let who = Who { counted: self.user(), checked: self.identity.as_ref().and_then(Identity::checked) };
         let mut dialogue = session.dial(Protocol::Smtp, &settings, who).await.ok()?;
+        if self.identity.is_none() && !unproven::may_go_on(session, &dialogue.server).await {
+            return None;
+        }
         if let Some(Identity { proof: Proof::Login(login), .. }) = &self.identity {
             // A response to a challenge was for that challenge; only a password can be said again.
             if !matches!(login.credentials, Credentials::Password { .. }) {

@@ -4,17 +4,15 @@
 //! What the page says is the portal's, a floor above; it is handed down as [`Pages`]. Here are the door, the bounds on a
 //! connection, and its one `session.closed`.
 
-use super::handshake::{self, NoHeader};
-use super::stream::{ClientStream, NoTls};
+use super::entrance::{Arrival, Entrance};
+use super::stream::ClientStream;
 use super::{Ending, Session, Shared};
-use crate::observe::event::{SessionId, TlsFacts};
-use crate::observe::metrics::{ListenerMetrics, SessionState};
-use crate::observe::{Event, Kind, Observe};
+use crate::observe::Kind;
+use crate::observe::event::SessionId;
+use crate::observe::metrics::SessionState;
 use crate::policy::Policy;
 use crate::policy::portal::{PageKind, PageListener};
-use crate::proto::Refusal;
-use crate::tls::{self, Alpn};
-use bytes::BytesMut;
+use crate::tls::Alpn;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -114,14 +112,16 @@ pub struct Visit {
 pub async fn visit(mut visit: Box<Visit>, socket: TcpStream, place: impl Send) {
     let metrics = visit.shared.observe.metrics().listener(&visit.page.name);
     let mut state = metrics.session(SessionState::Handshake);
-    if let Some((mut stream, admission, tls)) = Box::pin(visit.enter(&metrics, socket)).await {
+    if let Some(arrival) = Box::pin(visit.entrance().enter(&metrics, socket)).await {
+        let Arrival { mut stream, admission, tls, client, proxy } = arrival;
+        (visit.client, visit.proxy) = (client, proxy);
         state.enter(SessionState::Relay);
         let way = if visit.page.kind == PageKind::Serve { Way::Page } else { Way::Lead };
         let Visit { shared, policy, client, leave, .. } = &*visit;
         let served = serve(shared, policy, client.ip(), way, leave, &mut stream).await;
         metrics.bytes_in(stream.bytes_in);
         metrics.bytes_out(stream.bytes_out);
-        let mut event = visit.event(Kind::SessionClosed);
+        let mut event = visit.entrance().event(Kind::SessionClosed);
         event.tls = tls;
         event.reason = Some(served.reason().to_owned());
         event.duration = Some(visit.started.elapsed());
@@ -131,11 +131,6 @@ pub async fn visit(mut visit: Box<Visit>, socket: TcpStream, place: impl Send) {
         drop(admission);
     }
     drop(place);
-}
-
-/// Turns a browser away from a full gateway. Never waits.
-pub fn turn_away(observe: &Observe, page: &PageListener, client: SocketAddr, refusal: Refusal) {
-    observe.record(&refused(page, client, refusal.as_str()));
 }
 
 /// Serves a browser that came to a mail port, and says how that ended.
@@ -166,106 +161,19 @@ async fn serve(
 }
 
 impl Visit {
-    /// PROXY header, may this address come in, TLS.
-    async fn enter(
-        &mut self,
-        metrics: &ListenerMetrics,
-        mut socket: TcpStream,
-    ) -> Option<(ClientStream, crate::gate::Admission, Option<Arc<TlsFacts>>)> {
-        let deadline = Instant::now() + self.policy.timeouts.tls_handshake;
-        if self.page.proxy_protocol.contains(self.client.ip()) {
-            let header = tokio::time::timeout_at(deadline, handshake::proxy_header(&mut socket)).await;
-            match header.unwrap_or(Err(NoHeader::Timeout)) {
-                Ok(source) => {
-                    self.proxy = Some(self.client.ip());
-                    self.client = source.unwrap_or(self.client);
-                }
-                Err(fault) => {
-                    if let Some(reason) = fault.reason() {
-                        let mut event = refused(&self.page, self.client, reason);
-                        event.detail = Some(format!("{fault}; proxy_protocol wants one from this address"));
-                        self.shared.observe.record(&event);
-                    }
-                    return None;
-                }
-            }
+    fn entrance(&self) -> Entrance<'_> {
+        Entrance {
+            shared: &self.shared,
+            listener: &self.page.name,
+            spoken: None,
+            access: &self.page.access,
+            proxy_protocol: &self.page.proxy_protocol,
+            alpn: (self.page.kind == PageKind::Serve).then_some(Alpn::Http),
+            client_certificate: self.page.client_certificate,
+            time: self.policy.timeouts.tls_handshake,
+            id: self.id,
+            client: self.client,
+            proxy: self.proxy,
         }
-        let admission = match self.shared.gate.visit(&self.page.access, self.client.ip()) {
-            Ok(admission) => admission,
-            Err(refusal) => {
-                let mut event = refused(&self.page, self.client, refusal.as_str());
-                event.proxy_ip = self.proxy;
-                self.shared.observe.record(&event);
-                return None;
-            }
-        };
-        metrics.accepted();
-        let stream = ClientStream::plain(socket);
-        if self.page.kind == PageKind::Lead {
-            return Some((stream, admission, None));
-        }
-        let (stream, facts) = self.secure(metrics, stream, deadline).await?;
-        Some((stream, admission, Some(facts)))
     }
-
-    /// Speaks TLS, or records why not.
-    async fn secure(
-        &self,
-        metrics: &ListenerMetrics,
-        stream: ClientStream,
-        deadline: Instant,
-    ) -> Option<(ClientStream, Arc<TlsFacts>)> {
-        let started = Instant::now();
-        let demand = handshake::demand(self.page.client_certificate);
-        let config = self.shared.tls.load().config_for(Alpn::Http, demand);
-        let mut nothing = BytesMut::new();
-        let outcome = tokio::time::timeout_at(deadline, stream.start_tls(config, &mut nothing)).await;
-        let ((reason, detail), left) = match outcome {
-            Ok(Ok((stream, facts))) => {
-                let facts = handshake::told(facts);
-                metrics.handshake(&facts, started.elapsed());
-                return Some((stream, Arc::new(facts)));
-            }
-            // Browsers open connections ahead and may never use them; load balancers look in.
-            Ok(Err(NoTls { first, stream, .. })) if first.is_empty() => {
-                stream.close().await;
-                return None;
-            }
-            Ok(Err(NoTls { error, first, stream })) => {
-                if let Some(version) = tls::client_hello_version(&first) {
-                    metrics.too_old(version.as_str());
-                }
-                (handshake::explain(&error, &first, true, "something"), Some(stream))
-            }
-            Err(_) => (("timeout", "the handshake did not come to an end in time".to_owned()), None),
-        };
-        let mut event = self.event(Kind::TlsFailed);
-        event.reason = Some(reason.to_owned());
-        event.detail = Some(detail);
-        event.duration = Some(started.elapsed());
-        self.shared.observe.record(&event);
-        if let Some(stream) = left {
-            stream.close().await;
-        }
-        None
-    }
-
-    fn event(&self, kind: Kind) -> Event {
-        let mut event = Event::new(kind);
-        event.session = Some(self.id);
-        event.listener = Some(self.page.name.clone());
-        event.client_ip = Some(self.client.ip());
-        event.client_port = Some(self.client.port());
-        event.proxy_ip = self.proxy;
-        event
-    }
-}
-
-fn refused(page: &PageListener, client: SocketAddr, reason: &str) -> Event {
-    let mut event = Event::new(Kind::ConnectionRefused);
-    event.listener = Some(page.name.clone());
-    event.client_ip = Some(client.ip());
-    event.client_port = Some(client.port());
-    event.reason = Some(reason.to_owned());
-    event
 }

@@ -155,7 +155,11 @@ fn what_cannot_be_read_says_so_and_nothing_comes_out() {
         ("nginx", write("web.conf", "http { server { listen 80; } }"), "no server for mail"),
         ("nginx", write("open.conf", "mail {\n server { listen 993;\n"), "open.conf:3: the file ends inside a block"),
         ("nginx", write("huge.conf", &"# ".repeat(600_000)), "larger than 1 MiB"),
-        ("stunnel", write("web.ini", "[https]\naccept = 443\nconnect = 80\n"), "no service in it"),
+        (
+            "stunnel",
+            write("client.ini", "[pop3]\nclient = yes\naccept = 1110\nconnect = pop.isp.example:995\n"),
+            "no service in it",
+        ),
         ("stunnel", write("bad.ini", "[pop3s]\naccept 995\n"), "bad.ini:2: `accept 995` is neither"),
         ("dovecot", write("bad.dovecot", "service x {\n"), "inside the block `service`"),
         ("dovecot", write("sieve.dovecot", "protocols = sieve\n"), "no IMAP, POP3 or submission"),

@@ -23,8 +23,9 @@ use tracing::Level;
 
 /// What a gateway is started with.
 pub(crate) struct Setup {
-    listeners: Vec<(String, Service, TlsRule, String)>,
-    backends: BTreeMap<Protocol, SocketAddr>,
+    /// Name, the words for protocol and TLS rule, and further keys.
+    listeners: Vec<(String, &'static str, &'static str, String)>,
+    backends: BTreeMap<&'static str, SocketAddr>,
     /// Other backends than `main`, and routes, as they are written.
     others: Vec<String>,
     routes: Vec<String>,
@@ -65,7 +66,7 @@ impl Setup {
     /// Adds a listener, named after what it is (`imap-implicit`), with more keys of its own.
     pub(crate) fn listener(mut self, service: Service, tls: TlsRule, more: &str) -> Self {
         let name = format!("{}-{}", service.as_str(), tls.as_str());
-        self.listeners.push((name, service, tls, more.to_owned()));
+        self.listeners.push((name, service.as_str(), tls.as_str(), more.to_owned()));
         let accepts = |keys: &Vec<String>| keys.iter().any(|key| key.starts_with("accept_domains"));
         if service == Service::Smtp && !self.sections.get("submission").is_some_and(accepts) {
             self.set("submission", "accept_domains: [example.net]");
@@ -73,14 +74,30 @@ impl Setup {
         self
     }
 
-    pub(crate) fn backend(mut self, protocol: Protocol, address: SocketAddr) -> Self {
-        self.backends.insert(protocol, address);
+    /// Adds a listener for what is no mail, `tls: implicit` or `off`, named after that (`tcp-off`).
+    pub(crate) fn tunnel(mut self, tls: &'static str, more: &str) -> Self {
+        self.listeners.push((format!("tcp-{tls}"), "tcp", tls, more.to_owned()));
+        self
+    }
+
+    pub(crate) fn backend(self, protocol: Protocol, address: SocketAddr) -> Self {
+        self.server(protocol.as_str(), address)
+    }
+
+    /// Adds a server of `main` under this key.
+    pub(crate) fn server(mut self, key: &'static str, address: SocketAddr) -> Self {
+        self.backends.insert(key, address);
         self
     }
 
     /// Adds a backend beside `main`, where the listeners lead.
-    pub(crate) fn other_backend(mut self, name: &str, protocol: Protocol, address: SocketAddr) -> Self {
-        self.others.push(format!("{name}: {{ {}: \"{address}\", health_interval: 1h }}", protocol.as_str()));
+    pub(crate) fn other_backend(self, name: &str, protocol: Protocol, address: SocketAddr) -> Self {
+        self.other_server(name, protocol.as_str(), address)
+    }
+
+    /// The same with a server under this key.
+    pub(crate) fn other_server(mut self, name: &str, key: &str, address: SocketAddr) -> Self {
+        self.others.push(format!("{name}: {{ {key}: \"{address}\", health_interval: 1h }}"));
         self
     }
 
@@ -134,8 +151,8 @@ impl Setup {
             text.push_str(&format!(
                 "  {name}: {{ address: \"{}:0\", protocol: {}, tls: {}{}{more} }}\n",
                 Ipv4Addr::from(address),
-                service.as_str(),
-                tls.as_str(),
+                service,
+                tls,
                 if more.is_empty() { "" } else { ", " },
             ));
             if !self.others.is_empty() {
@@ -143,7 +160,7 @@ impl Setup {
                 text.push_str(", backend: main }\n");
             }
         }
-        let mut of_backend: Vec<_> = self.backends.iter().map(|(p, a)| format!("{}: \"{a}\"", p.as_str())).collect();
+        let mut of_backend: Vec<_> = self.backends.iter().map(|(key, a)| format!("{key}: \"{a}\"")).collect();
         of_backend.push("health_interval: 1h".to_owned());
         of_backend.extend(self.sections.get("backend").into_iter().flatten().cloned());
         let main = format!("main: {{ {} }}", of_backend.join(", "));

@@ -33,3 +33,5 @@ mod talk;
 mod timing;
 mod transcript;
 mod trusted_clients;
+mod tunnels;
+mod without_login;

@@ -27,6 +27,7 @@ mod probing;
 mod reloading;
 mod sandbox;
 mod starting;
+mod tunnels;
 mod users;
 mod web_server;
 mod webmail;

@@ -87,6 +87,15 @@ impl Gatepost {
         Self::begin_with(backend, "", "", more, &["ecdsa"], |text, _| edit(text))
     }
 
+    /// Starts one whose only listener is a tunnel on port 443, to a server of a backend with these further keys.
+    pub fn start_tunnel(server: SocketAddr, of_backend: &str) -> Self {
+        let of_backend = format!("tcp: \"{server}\"; {of_backend}");
+        Self::begin_with(Backend::default(), &of_backend, "", "", &["ecdsa"], |text, address| {
+            let tunnel = format!("listeners:\n  web: {{ address: \"{address}:443\", protocol: tcp }}\n");
+            text.replacen("listeners:\n", &tunnel, 1)
+        })
+    }
+
     fn begin(backend: Backend, of_backend: &str, of_listeners: &str, more: &str, keys: &[&str]) -> Self {
         Self::begin_with(backend, of_backend, of_listeners, more, keys, |text, _| text)
     }

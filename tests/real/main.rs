@@ -33,4 +33,5 @@ mod stapling;
 mod submission_clients;
 mod tls;
 mod transparent;
+mod tunnels;
 mod webmail;

@@ -40,6 +40,8 @@ pub(super) enum Service {
     Pop3,
     Submission,
     Smtp,
+    /// No mail: TLS ends, and the bytes go on.
+    Tcp,
 }
 
 /// What a backend speaks.
@@ -48,6 +50,7 @@ pub(super) enum Protocol {
     Imap,
     Pop3,
     Smtp,
+    Tcp,
 }
 
 /// A listener's rule about TLS.
@@ -151,6 +154,7 @@ impl Service {
             Self::Imap => Protocol::Imap,
             Self::Pop3 => Protocol::Pop3,
             Self::Submission | Self::Smtp => Protocol::Smtp,
+            Self::Tcp => Protocol::Tcp,
         }
     }
 
@@ -161,6 +165,7 @@ impl Service {
             Self::Pop3 => "pop3",
             Self::Submission => "submission",
             Self::Smtp => "smtp",
+            Self::Tcp => "tcp",
         }
     }
 
@@ -170,6 +175,7 @@ impl Service {
             Self::Imap => "idle_imap",
             Self::Pop3 => "idle_pop3",
             Self::Submission | Self::Smtp => "idle_submission",
+            Self::Tcp => "idle_tcp",
         }
     }
 }
@@ -181,6 +187,7 @@ impl Protocol {
             Self::Imap => "imap",
             Self::Pop3 => "pop3",
             Self::Smtp => "smtp",
+            Self::Tcp => "tcp",
         }
     }
 }
@@ -221,6 +228,11 @@ impl Backend {
         backend
     }
 
+    /// Whether what goes there is no mail.
+    pub(super) fn is_for_tcp(&self) -> bool {
+        self.servers.contains_key(&Protocol::Tcp)
+    }
+
     /// Whether both may be one: the same hosts, treated alike.
     fn fits(&self, other: &Self) -> bool {
         let hosts = |backend: &Self| -> BTreeSet<String> {
@@ -228,7 +240,10 @@ impl Backend {
         };
         let agree =
             |(protocol, servers): (&Protocol, &Vec<Server>)| other.servers.get(protocol).is_none_or(|o| o == servers);
-        self.options == other.options && self.servers.iter().all(agree) && hosts(self) == hosts(other)
+        self.is_for_tcp() == other.is_for_tcp()
+            && self.options == other.options
+            && self.servers.iter().all(agree)
+            && hosts(self) == hosts(other)
     }
 }
 
@@ -269,6 +284,7 @@ impl Listener {
             (Service::Submission, TlsRule::Implicit) => "submissions",
             (Service::Submission, _) => "submission",
             (Service::Smtp, _) => "smtp",
+            (Service::Tcp, _) => "tcp",
         }
     }
 }
@@ -441,7 +457,10 @@ impl Imported {
     fn name_listeners(&mut self) {
         let mut taken = BTreeSet::new();
         for listener in &mut self.listeners {
-            listener.name = unique(listener.usual_name(), &mut taken);
+            // What is no mail has no usual name, but perhaps had one.
+            let own = label(&listener.name);
+            let is_named = listener.service == Service::Tcp && !listener.name.is_empty();
+            listener.name = unique(if is_named { &own } else { listener.usual_name() }, &mut taken);
         }
     }
 

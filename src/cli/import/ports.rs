@@ -18,7 +18,7 @@ pub(super) fn service(port: u16) -> Option<(Service, bool)> {
     })
 }
 
-/// The port of a protocol without TLS, or with TLS from the first byte.
+/// The port of a mail protocol without TLS, or with TLS from the first byte.
 pub(super) fn standard(protocol: Protocol, implicit: bool) -> u16 {
     match (protocol, implicit) {
         (Protocol::Imap, false) => 143,
@@ -27,6 +27,7 @@ pub(super) fn standard(protocol: Protocol, implicit: bool) -> u16 {
         (Protocol::Pop3, true) => 995,
         (Protocol::Smtp, false) => 25,
         (Protocol::Smtp, true) => 465,
+        (Protocol::Tcp, _) => 0,
     }
 }
 

@@ -75,10 +75,7 @@ pub(super) fn read(file: &Path, reading: &mut Reading, notes: &mut Notes) -> Res
         Reader { globals: &globals, section, folder: &folder, imported: &mut imported, notes }.read();
     }
     if imported.listeners.is_empty() {
-        return Err(ImportError::Nothing(format!(
-            "{}: no service in it accepts TLS on a port of mail",
-            file.display()
-        )));
+        return Err(ImportError::Nothing(format!("{}: no service in it accepts TLS", file.display())));
     }
     Ok(imported)
 }
@@ -208,15 +205,21 @@ impl Reader<'_> {
             self.left("accept", "is no address and port: write where to listen, such as \"[::]:993\"");
             return;
         };
-        let Some(service) = self.service(address.port(), &connect) else {
-            self.left("accept", "is no port of mail: it stays with stunnel; for mail on an unusual port write a listener with its protocol");
+        if !matches!(self.value("protocol").to_ascii_lowercase().as_str(), "" | "imap" | "pop3" | "smtp" | "proxy") {
+            self.left("protocol", "is spoken ahead of TLS, which is done for mail alone: it stays with stunnel");
             return;
-        };
+        }
+        let service = self.service(address.port(), &connect).unwrap_or(Service::Tcp);
+        if service == Service::Tcp && connect.iter().any(|server| ports::service(server.port).is_some()) {
+            self.left("connect", "leads to a port of mail and to another: write a listener with its protocol");
+            return;
+        }
         let tls = if self.negotiates() { TlsRule::StartTls } else { TlsRule::Implicit };
         let options = self.options(&connect);
         let backend = Backend { name: self.section.name.clone(), ..Backend::of(service, connect, options) };
         let backend = self.imported.backend(backend);
         let mut listener = Listener::new(&place, address, service, tls, backend);
+        listener.name.clone_from(&self.section.name);
         self.tls();
         listener.client_certificate = self.client_certificates();
         self.timeouts(service);
@@ -285,7 +288,10 @@ impl Reader<'_> {
 
     /// `sni = SERVICE:PATTERN`: a certificate and servers of its own for a name.
     fn by_name(&mut self, of: &str, pattern: &str, connect: Vec<Server>) {
-        let Some(service) = self.service(0, &connect) else {
+        // What is no mail goes by the listener that the name is for.
+        let is_master = |listener: &&Listener| listener.name == of;
+        let master = self.imported.listeners.iter().find(is_master).map(|listener| listener.service);
+        let Some(service) = self.service(0, &connect).or(master.filter(|service| *service == Service::Tcp)) else {
             self.left(
                 "sni",
                 format_args!(
@@ -319,7 +325,7 @@ impl Reader<'_> {
             (Some(Service::Pop3), false) => "pop3s",
             (Some(Service::Submission | Service::Smtp), true) => "submission",
             (Some(Service::Submission | Service::Smtp), false) => "smtps",
-            (None, _) => {
+            (Some(Service::Tcp) | None, _) => {
                 self.notes.left(&place, &what, "is no port of mail: it stays with stunnel");
                 return;
             }

@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn stunnel(text in lines(&[
-        "\\n", "\\n", "\\n", "[a]", "[b]", "accept = 993", "accept = :::995", "accept = 127.0.0.1:143", "connect = 143", "connect = 10.0.0.5:110", "connect = [2001:db8::5]:25", "protocol = imap", "protocol = proxy",
+        "\\n", "\\n", "\\n", "[a]", "[b]", "accept = 993", "accept = :::995", "accept = 127.0.0.1:143", "accept = 443", "connect = 80", "connect = 143", "connect = 10.0.0.5:110", "connect = [2001:db8::5]:25", "protocol = imap", "protocol = proxy",
         "client = yes", "verify = 2", "verify = 1", "CAfile = /x", "cert = /y", "key = /z", "sni = a:*.example.net", "TIMEOUTidle = 0", "TIMEOUTidle = 100", "sslVersionMin = TLSv1.3", "local = 10.0.0.1",
     ])) {
         prop_assert_eq!(refused(Kind::Stunnel, &text), None);

@@ -154,7 +154,12 @@ fn routes(imported: &Imported, out: &mut Out) {
     section(imported, "routes", out);
     out.line(0, "routes:");
     for Route { on, backend, login } in &imported.routes {
-        let mut fields = match on {
+        let mut fields = String::new();
+        // A route holds on every listener, and those for mail find nothing there.
+        if backend.and_then(|backend| imported.backends.get(backend.0)).is_some_and(Backend::is_for_tcp) {
+            fields += "protocol: tcp, ";
+        }
+        fields += &match on {
             On::Sni(name) => format!("sni: {}", scalar(name)),
             On::User(pattern) => format!("user: {}", scalar(pattern)),
             On::File(path) => format!("file: {}", scalar(path)),

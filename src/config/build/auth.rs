@@ -79,7 +79,7 @@ pub(super) fn look_at(auth: &Auth, routes: &Routes, listeners: &[Built], report:
         Checker::Server(protocol) => {
             for listener in senders() {
                 let (name, word) = (&listener.backend.name, protocol.as_str());
-                if !listener.backend.servers.contains_key(protocol) {
+                if !listener.backend.servers.contains_key(&(*protocol).into()) {
                     let message =
                         format!("the backend `{name}` has no {word} server to log in to: write backends.{name}.{word}");
                     report.error(&spot, message);

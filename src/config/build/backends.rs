@@ -7,7 +7,7 @@ use super::super::sections::{self, BackendTls, Balance, ClientAddress, Servers};
 use super::super::value::{Named, OurAddress};
 use super::certificates;
 use super::files::Reader;
-use crate::policy::{self, Backend, ServerName};
+use crate::policy::{self, Backend, ServerName, Spoken};
 use crate::proto::Protocol;
 use crate::tls::{self, Trust};
 use std::collections::BTreeMap;
@@ -39,14 +39,15 @@ fn backend(
     }
     let mut servers = BTreeMap::new();
     for (protocol, written, port) in [
-        (Protocol::Imap, &section.imap, 143),
-        (Protocol::Pop3, &section.pop3, 110),
-        (Protocol::Smtp, &section.smtp, 25),
+        (Protocol::Imap.into(), &section.imap, Some(143)),
+        (Protocol::Pop3.into(), &section.pop3, Some(110)),
+        (Protocol::Smtp.into(), &section.smtp, Some(25)),
+        (Spoken::Tcp, &section.tcp, None),
     ] {
-        let list = match (written, &section.host) {
-            (Servers::Given(list), _) => list.iter().map(|server| server.0.clone()).collect(),
-            (Servers::ByHost, Some(host)) => vec![ServerName { host: host.0.clone(), port }],
-            (Servers::ByHost, None) | (Servers::Off, _) => continue,
+        let list = match (written, &section.host, port) {
+            (Servers::Given(list), ..) => list.iter().map(|server| server.0.clone()).collect(),
+            (Servers::ByHost, Some(host), Some(port)) => vec![ServerName { host: host.0.clone(), port }],
+            (Servers::ByHost, ..) | (Servers::Off, ..) => continue,
         };
         if list.is_empty() {
             report.missing(&spot.key(protocol.as_str()), "names no server: write HOST:PORT, or null for none");
@@ -55,7 +56,7 @@ fn backend(
         servers.insert(protocol, list);
     }
     if servers.is_empty() {
-        report.missing(spot, "has no server: write host: 10.0.0.5, or imap, pop3 or smtp with HOST:PORT");
+        report.missing(spot, "has no server: write host: 10.0.0.5, or imap, pop3, smtp or tcp with HOST:PORT");
         return None;
     }
     if section.health_interval.0 < Duration::from_secs(1) {
@@ -108,7 +109,7 @@ pub(super) fn known_backend(backends: &Backends, name: &str, spot: &Spot, report
 /// TLS towards the servers: whom we trust is read here, for the running process may no longer read it.
 fn tls(
     section: &sections::Backend,
-    servers: &BTreeMap<Protocol, Vec<ServerName>>,
+    servers: &BTreeMap<Spoken<Protocol>, Vec<ServerName>>,
     spot: &Spot,
     reader: &Reader<'_>,
     report: &mut Report,
@@ -127,6 +128,11 @@ fn tls(
             }
         }
         return None;
+    }
+    if section.tls == BackendTls::Starttls && servers.contains_key(&Spoken::Tcp) {
+        let cure = if servers.len() == 1 { "" } else { ", or give them a backend of their own" };
+        let message = format!("`starttls` is nothing that tcp servers know: write implicit or off{cure}");
+        report.error(&spot.key("tls"), message);
     }
     report_unusual_port(section.tls, servers, spot, report);
     let name = section.tls_name.as_ref().map(|name| name.0.clone());
@@ -165,11 +171,11 @@ fn tls(
 /// On the ports that have had a meaning for decades servers begin as they always have.
 fn report_unusual_port(
     tls: BackendTls,
-    servers: &BTreeMap<Protocol, Vec<ServerName>>,
+    servers: &BTreeMap<Spoken<Protocol>, Vec<ServerName>>,
     spot: &Spot,
     report: &mut Report,
 ) {
-    for (protocol, names) in servers {
+    for (protocol, names) in servers.iter().filter(|(protocol, _)| **protocol != Spoken::Tcp) {
         for ServerName { host, port } in names {
             let message = match (tls, port) {
                 (BackendTls::Implicit, 25 | 110 | 143 | 587) => "servers begin in the clear there: starttls is meant?",
@@ -185,7 +191,7 @@ fn report_unusual_port(
 /// How the servers learn the client's address: some of them must be able to.
 fn client_address(
     section: &sections::Backend,
-    servers: &BTreeMap<Protocol, Vec<ServerName>>,
+    servers: &BTreeMap<Spoken<Protocol>, Vec<ServerName>>,
     spot: &Spot,
     report: &mut Report,
 ) -> policy::ClientAddress {
@@ -201,6 +207,7 @@ fn client_address(
     let (of_backend, spot) = (spot, spot.key("client_address"));
     let deaf: Vec<&str> =
         servers.keys().filter(|protocol| !how.reaches(**protocol)).map(|protocol| protocol.as_str()).collect();
+    let cure = if deaf == ["tcp"] { "proxy-v2 tells whatever server reads it" } else { cure };
     if deaf.len() == servers.len() {
         report.error(&spot, format_args!("`{word}` is nothing that {} servers know: {cure}", deaf.join(" and ")));
     } else if !deaf.is_empty() {
@@ -238,7 +245,7 @@ fn report_transparent(spot: &Spot, report: &mut Report) {
 /// written as an address.
 fn source(
     written: &[OurAddress],
-    servers: &BTreeMap<Protocol, Vec<ServerName>>,
+    servers: &BTreeMap<Spoken<Protocol>, Vec<ServerName>>,
     spot: &Spot,
     report: &mut Report,
 ) -> Vec<IpAddr> {

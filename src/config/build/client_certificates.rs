@@ -6,7 +6,6 @@ use super::files::Reader;
 use super::listeners::Built;
 use crate::policy::ClientCertificate;
 use crate::policy::route::Routes;
-use crate::proto::Service;
 use crate::tls::ClientCa;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -68,11 +67,9 @@ pub(super) fn look_at(file: &File, listeners: &[Built], routes: &Routes, report:
         return;
     }
     for (index, route) in routes.0.iter().enumerate().filter(|(_, route)| route.certificate.is_some()) {
-        let is_shown = |service: Service| route.protocols.is_empty() || route.protocols.contains(&service.protocol());
         // What could not be made is told already, and may be the one.
-        let may_come = |built: &Built| {
-            built.page.is_none() && built.listener.as_ref().is_none_or(|listener| is_shown(listener.service))
-        };
+        let may_come =
+            |built: &Built| built.page.is_none() && built.spoken().is_none_or(|spoken| route.is_about(spoken));
         if !asking().any(may_come) {
             let message = "nobody ever shows a certificate where this route could be taken: write client_certificate: request, or require, at a listener";
             report.error(&Spot::top("routes").item(index).key("client_certificate"), message);

@@ -8,8 +8,8 @@ use super::client_certificates;
 use super::files::Reader;
 use crate::policy::access::{Access, AddressSet, Purpose};
 use crate::policy::portal::{PageKind, PageListener};
-use crate::policy::{Backend, ClientCertificate, Listener};
-use crate::proto::{Service, TlsRule};
+use crate::policy::{Backend, ClientCertificate, Listener, Spoken, TunnelListener};
+use crate::proto::{Protocol, Service, TlsRule};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,14 +18,25 @@ use std::sync::Arc;
 pub(super) struct Built {
     pub(super) spot: Spot,
     pub(super) addresses: Vec<SocketAddr>,
-    /// `None`: something is wrong with it, and told; or it is for the page.
+    /// `None`: something is wrong with it, and told; or it is not for mail.
     pub(super) listener: Option<Arc<Listener>>,
     /// The same for the page.
     pub(super) page: Option<Arc<PageListener>>,
-    asked: ClientCertificate,
+    /// The same for what is no mail.
+    pub(super) tunnel: Option<Arc<TunnelListener>>,
+    pub(super) asked: ClientCertificate,
 }
 
 impl Built {
+    /// What its clients speak; none for the page, and where something is wrong with it.
+    pub(super) fn spoken(&self) -> Option<Spoken<Protocol>> {
+        match (&self.listener, &self.tunnel) {
+            (Some(listener), _) => Some(listener.service.protocol().into()),
+            (None, Some(_)) => Some(Spoken::Tcp),
+            (None, None) => None,
+        }
+    }
+
     /// Whether its clients are asked for certificates.
     pub(super) fn asks_for_certificates(&self) -> bool {
         self.asked != ClientCertificate::Off
@@ -40,7 +51,12 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
     };
     match &file.listeners {
         Some(written) if !written.0.is_empty() => {
-            if written.0.iter().all(|(_, section)| section.protocol == Some(sections::Protocol::Https)) {
+            let is = |protocol| written.0.iter().any(|(_, section)| section.protocol == Some(protocol));
+            let is_mail = |section: &sections::Listener| {
+                !matches!(section.protocol, Some(sections::Protocol::Https | sections::Protocol::Tcp))
+            };
+            // A gateway may be there for what is no mail; a help page tells how to get at mail.
+            if is(sections::Protocol::Https) && !written.0.iter().any(|(_, section)| is_mail(section)) {
                 report.error(&spot, "names none for mail: add those that mail programs come in at, such as imaps");
             }
             make(written, report)
@@ -63,17 +79,21 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
             let mut written = sections::default_listeners(file.port_offset).unwrap_or_default();
             written.0.retain(|(_, section)| {
                 let service = section.protocol.and_then(service);
-                backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol()))
+                backend.as_ref().zip(service).is_some_and(|(b, s)| b.servers.contains_key(&s.protocol().into()))
             });
+            if written.0.is_empty() && backend.is_some() {
+                let message = "is missing: tcp servers have no default one, write such as `ldaps: { address: \"[::]:636\", protocol: tcp }`";
+                report.missing(&spot, message);
+            }
             make(&written, report)
         }
     }
 }
 
-struct Maker<'a> {
+pub(super) struct Maker<'a> {
     file: &'a File,
     backends: &'a Backends,
-    reader: &'a Reader<'a>,
+    pub(super) reader: &'a Reader<'a>,
 }
 
 impl Maker<'_> {
@@ -95,18 +115,18 @@ impl Maker<'_> {
         if section.protocol == Some(sections::Protocol::Https) {
             return self.page(name, section, addresses, client_certificate, spot, report);
         }
+        if section.protocol == Some(sections::Protocol::Tcp) {
+            return self.tunnel(name, section, addresses, client_certificate, spot, report);
+        }
         let service = self.service(section, spot, report);
-        if tls == TlsRule::Off
-            && section.allow.is_empty()
-            && !addresses.iter().all(|address| address.ip().is_loopback())
-        {
+        if tls == TlsRule::Off && is_for_everyone(section, &addresses) {
             let message = "`off` lets passwords cross the network in the clear: write optional or starttls, listen on 127.0.0.1 alone, or name under allow who may come in";
             report.error(&spot.key("tls"), message);
         }
         if let Some(service) = service {
             report_unusual_port(&addresses, service, tls, spot, report);
         }
-        let backend = self.backend(section, service, spot, report);
+        let backend = self.backend(section, service.map(|service| service.protocol().into()), spot, report);
         let daemons = daemons(name, service);
         let access = Access {
             allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
@@ -129,7 +149,7 @@ impl Maker<'_> {
                 client_certificate,
             })
         });
-        Built { spot: spot.clone(), addresses, listener, page: None, asked: client_certificate }
+        Built { spot: spot.clone(), addresses, listener, page: None, tunnel: None, asked: client_certificate }
     }
 
     /// A listener of the help page.
@@ -170,13 +190,14 @@ impl Maker<'_> {
         let proxy_protocol =
             believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
         let (name, own) = (name.to_owned(), addresses.clone());
-        let page = PageListener { name, addresses: own, kind, access, proxy_protocol, client_certificate };
-        Built { spot: spot.clone(), addresses, listener: None, page: Some(Arc::new(page)), asked: client_certificate }
+        let page = Arc::new(PageListener { name, addresses: own, kind, access, proxy_protocol, client_certificate });
+        let (spot, asked) = (spot.clone(), client_certificate);
+        Built { spot, addresses, listener: None, page: Some(page), tunnel: None, asked }
     }
 
     fn service(&self, section: &sections::Listener, spot: &Spot, report: &mut Report) -> Option<Service> {
         let Some(written) = section.protocol else {
-            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission, smtp or https");
+            report.missing(&spot.key("protocol"), "is missing: write imap, pop3, submission, smtp, https or tcp");
             return None;
         };
         let service = service(written)?;
@@ -188,10 +209,11 @@ impl Maker<'_> {
         Some(service)
     }
 
-    fn backend(
+    /// Whom it stands in front of, if that has a server for what is spoken.
+    pub(super) fn backend(
         &self,
         section: &sections::Listener,
-        service: Option<Service>,
+        spoken: Option<Spoken<Protocol>>,
         spot: &Spot,
         report: &mut Report,
     ) -> Option<Arc<Backend>> {
@@ -212,7 +234,7 @@ impl Maker<'_> {
                 }
             }
         };
-        let protocol = service?.protocol();
+        let protocol = spoken?;
         if !backend.servers.contains_key(&protocol) {
             if !report.is_damaged(&Spot::top("backends").key(name)) {
                 let protocol = protocol.as_str();
@@ -227,8 +249,13 @@ impl Maker<'_> {
     }
 }
 
+/// Whether anybody may come in from outside.
+pub(super) fn is_for_everyone(section: &sections::Listener, addresses: &[SocketAddr]) -> bool {
+    section.allow.is_empty() && !addresses.iter().all(|address| address.ip().is_loopback())
+}
+
 /// Whose word on a client's address is believed.
-fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
+pub(super) fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
     let networks = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
         ListEntry::Network(network) => {
             if network.prefix_len() == 0 {
@@ -247,7 +274,7 @@ fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report
     networks.collect()
 }
 
-/// The service by its word; `None` for what is not built.
+/// The service by its word; `None` for what is no mail.
 fn service(protocol: sections::Protocol) -> Option<Service> {
     match protocol {
         sections::Protocol::Imap => Some(Service::Imap),

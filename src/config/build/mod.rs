@@ -10,6 +10,7 @@ mod listeners;
 mod overlap;
 mod portal;
 mod routes;
+mod tunnels;
 mod unbuilt;
 mod webmail;
 
@@ -41,6 +42,8 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
     auth::look_at(&auth, &routes, &listeners, report);
     routes::look_at(&routes, &auth, &listeners, report);
     client_certificates::look_at(file, &listeners, &routes, report);
+    tunnels::look_at(&listeners, &backends, report);
+    unproven(file, &auth, &backends, report);
     if file.submission.sender_must_match && auth.pop_before_smtp.is_some() {
         let message =
             "does not hold for who sends without a login (auth.pop_before_smtp): such a sender has no name to match";
@@ -51,6 +54,7 @@ pub(super) fn policy(file: &File, around: Surroundings<'_>, report: &mut Report)
         hostname: hostname.unwrap_or_default(),
         state_dir: reader.writable(&Spot::top("state_dir"), &file.state_dir, Reach::keeps_state, report),
         pages: listeners.iter().filter_map(|built| built.page.clone()).collect(),
+        tunnels: listeners.iter().filter_map(|built| built.tunnel.clone()).collect(),
         listeners: listeners.into_iter().filter_map(|built| built.listener).collect(),
         portal,
         backends: backends.into_iter().filter_map(|(name, backend)| Some((name, backend?))).collect(),
@@ -89,6 +93,51 @@ fn hostname(file: &File, report: &mut Report) -> Option<String> {
     None
 }
 
+/// What cannot be beside `submission.require_auth: false`: whatever has the server take what comes from this host unasked.
+fn unproven(file: &File, auth: &policy::Auth, backends: &backends::Backends, report: &mut Report) {
+    let section = &file.submission;
+    let spot = Spot::top("submission");
+    if section.require_auth {
+        return;
+    }
+    let mut refuse = |key: &str, message: &str| report.error(&spot.key(key), message);
+    if !section.relay_probe {
+        refuse(
+            "relay_probe",
+            "`false` leaves unknown whether the server would relay for strangers, whom require_auth: false sends there: leave it out",
+        );
+    }
+    if auth.submission != policy::Checker::Backend {
+        refuse(
+            "require_auth",
+            "with auth.submission the SMTP server hears no AUTH and relays for this host, so for strangers too: write true, or auth.submission: backend",
+        );
+    }
+    if auth.pop_before_smtp.is_some() {
+        refuse(
+            "require_auth",
+            "with auth.pop_before_smtp the SMTP server relays for this host, so for strangers too: write true, or leave pop_before_smtp out",
+        );
+    }
+    if section.accept_domains.as_ref().is_some_and(Vec::is_empty) {
+        refuse(
+            "accept_domains",
+            "`[]` has strangers write to nobody, and require_auth: false is for strangers: leave it out for the server to decide, or name domains",
+        );
+    }
+    let smtp = policy::Spoken::Mail(crate::proto::Protocol::Smtp);
+    for backend in backends.values().flatten() {
+        if backend.servers.contains_key(&smtp) && backend.source.len() > 1 {
+            let message = "the server is asked from one of our addresses whether it relays, and may do so for another, also for strangers (submission.require_auth: false): write one";
+            report.error(&Spot::top("backends").key(&backend.name).key("source"), message);
+        }
+    }
+    if section.sender_must_match {
+        let message = "does not hold for who sends without a login (submission.require_auth: false): such a sender has no name to match";
+        report.warning(&spot.key("sender_must_match"), message);
+    }
+}
+
 fn submission(section: &sections::Submission, report: &mut Report) -> policy::Submission {
     let spot = Spot::top("submission");
     let mut accept_domains = Vec::new();
@@ -105,6 +154,7 @@ fn submission(section: &sections::Submission, report: &mut Report) -> policy::Su
     }
     policy::Submission {
         accept_domains: accept_domains.into(),
+        require_auth: section.require_auth,
         relay_probe: section.relay_probe,
         sender_must_match: section.sender_must_match,
         bare_newline: match section.bare_newline {
@@ -177,6 +227,7 @@ fn timeouts(section: &sections::Timeouts, report: &mut Report) -> policy::Timeou
         idle_imap: deadline("idle_imap", section.idle_imap),
         idle_pop3: deadline("idle_pop3", section.idle_pop3),
         idle_submission: deadline("idle_submission", section.idle_submission),
+        idle_tcp: deadline("idle_tcp", section.idle_tcp),
         connect: deadline("connect", section.connect),
         backend_greeting: deadline("backend_greeting", section.backend_greeting),
         backend_login: deadline("backend_login", section.backend_login),

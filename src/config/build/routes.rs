@@ -9,7 +9,7 @@ use super::files::Reader;
 use super::listeners::{Built, daemons};
 use crate::policy::access::Purpose;
 use crate::policy::route::{AuthHttp, Leads, LoginTemplate, MapError, Pattern, Route, Routes, Target, UserMap};
-use crate::policy::{Auth, Backend, Checker, ServerName};
+use crate::policy::{Auth, Backend, Checker, ServerName, Spoken};
 use crate::proto::{Protocol, Service};
 use std::net::IpAddr;
 use std::path::Path;
@@ -34,12 +34,15 @@ pub(super) fn build(file: &File, backends: &Backends, reader: &Reader<'_>, repor
 /// Whether whom a route leads somewhere finds there what he came for.
 pub(super) fn look_at(routes: &Routes, auth: &Auth, listeners: &[Built], report: &mut Report) {
     let top = Spot::top("routes");
-    let mut spoken: Vec<Protocol> = Vec::new();
+    let mut spoken: Vec<Spoken<Protocol>> = Vec::new();
     for listener in listeners.iter().filter_map(|built| built.listener.as_ref()) {
-        spoken.push(listener.service.protocol());
+        spoken.push(listener.service.protocol().into());
         if let (Service::Submission, Checker::Server(protocol)) = (listener.service, &auth.submission) {
-            spoken.push(*protocol);
+            spoken.push((*protocol).into());
         }
+    }
+    if listeners.iter().any(|built| built.tunnel.is_some()) {
+        spoken.push(Spoken::Tcp);
     }
     for (index, route) in routes.0.iter().enumerate() {
         let (Leads::All(Target { backend: Some(backend), .. }) | Leads::User(_, Target { backend: Some(backend), .. })) =
@@ -47,7 +50,12 @@ pub(super) fn look_at(routes: &Routes, auth: &Auth, listeners: &[Built], report:
         else {
             continue;
         };
-        let meant = |protocol: &&Protocol| route.protocols.is_empty() || route.protocols.contains(protocol);
+        // What is no mail names no user, and passes such a route by.
+        let by_user = matches!(route.leads, Leads::User(..));
+        let meant = |protocol: &&Spoken<Protocol>| {
+            (route.protocols.is_empty() || route.protocols.contains(protocol))
+                && !(by_user && **protocol == Spoken::Tcp)
+        };
         let missing = spoken.iter().filter(meant).find(|protocol| !backend.servers.contains_key(protocol));
         if let Some(protocol) = missing.filter(|_| route.protocols.is_empty()) {
             let (name, word) = (&backend.name, protocol.as_str());
@@ -70,7 +78,10 @@ impl Maker<'_> {
             None => None,
             Some(name) => Some(known_backend(self.backends, name, &spot.key("backend"), report)?),
         };
-        let protocols: Vec<Protocol> = section.protocol.0.iter().map(|protocol| protocol.0).collect();
+        let protocols: Vec<Spoken<Protocol>> = section.protocol.0.iter().map(|protocol| protocol.0).collect();
+        if let Some(index) = protocols.iter().position(|protocol| *protocol == Spoken::Tcp) {
+            report_users_of_tcp(section, &spot.key("protocol").item(index), report);
+        }
         if let Some(backend) = &backend
             && let Some(missing) = protocols.iter().find(|protocol| !backend.servers.contains_key(protocol))
         {
@@ -171,6 +182,20 @@ impl Maker<'_> {
             }
         }
         None
+    }
+}
+
+/// On a tcp connection nobody says who he is.
+fn report_users_of_tcp(section: &sections::Route, spot: &Spot, report: &mut Report) {
+    let keys = [
+        ("user", section.user.is_some()),
+        ("file", section.file.is_some()),
+        ("auth_http", section.auth_http.is_some()),
+        ("login", section.login.is_some()),
+    ];
+    if let Some((key, _)) = keys.iter().find(|(_, is_there)| *is_there) {
+        let message = format!("a tcp connection names no user, and {key} wants one: leave tcp out, or write sni");
+        report.error(spot, message);
     }
 }
 

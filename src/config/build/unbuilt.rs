@@ -2,7 +2,7 @@
 //! that is not enforced would be worse than no rule.
 
 use super::super::report::{Report, Spot};
-use super::super::sections::{File, Listener, Protocol, Stage, StageAction};
+use super::super::sections::{File, Stage, StageAction};
 
 /// Reports every key that asks for something that is not there.
 pub(super) fn refuse(file: &File, report: &mut Report) {
@@ -26,23 +26,7 @@ pub(super) fn refuse(file: &File, report: &mut Report) {
     unless(section.help_url.is_none(), plaintext.key("help_url"), "leave it out");
     unless(section.timezone == "UTC", plaintext.key("timezone"), "write UTC, or leave it out");
 
-    let (submission, section) = (top("submission"), &file.submission);
-    unless(
-        section.require_auth,
-        submission.key("require_auth"),
-        "write true; for mail from strangers there is protocol: smtp",
-    );
-
     unless(file.admin.token.is_none(), top("admin").key("token"), "leave it out, and use the socket");
-
-    for (name, listener) in file.listeners.iter().flat_map(|listeners| &listeners.0) {
-        refuse_of_listener(listener, &top("listeners").key(name), &mut unless);
-    }
-}
-
-fn refuse_of_listener(listener: &Listener, spot: &Spot, unless: &mut impl FnMut(bool, Spot, &str)) {
-    let built = listener.protocol != Some(Protocol::Tcp);
-    unless(built, spot.key("protocol"), "write imap, pop3, submission, smtp or https");
 }
 
 fn only_observes(stage: &Stage) -> bool {

@@ -67,7 +67,7 @@ pub(crate) struct Listener {
     /// One address or a list. "[::]:993" takes IPv4 too, and becomes 0.0.0.0 on a host without IPv6.
     pub(crate) address: OneOrMany<Address>,
     /// What it offers. `https` is the help page: with `tls: implicit` it is served, with `tls: off` (port 80) the way there is
-    /// told. `tcp` is not in this version.
+    /// told. `tcp` is anything else: TLS ends here, and the bytes go on as they are.
     pub(crate) protocol: Option<Protocol>,
     /// TLS from the first byte (`implicit`), an upgrade before any login (`starttls`), an upgrade and logins without
     /// it too (`optional`), or none (`off`: only on loopback or with an `allow` list).
@@ -132,6 +132,8 @@ pub(crate) struct Backend {
     pub(crate) pop3: Servers,
     /// HOST:PORT, or a list: several servers.
     pub(crate) smtp: Servers,
+    /// HOST:PORT, or a list: several servers behind `protocol: tcp` listeners. `host` gives none.
+    pub(crate) tcp: Servers,
     /// Which of several servers is taken: the `first`, each in its turn (`round-robin`), the one with the fewest sessions of
     /// ours (`least-sessions`), or for the same `user` always the same one. One that is down is passed over.
     pub(crate) balance: Balance,
@@ -195,7 +197,7 @@ pub(crate) enum ClientAddress {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Route {
-    /// For imap, pop3 or smtp alone, or a list of them; by default for all.
+    /// For imap, pop3, smtp or tcp alone, or a list of them; by default for all.
     pub(crate) protocol: OneOrMany<RouteProtocol>,
     /// The server name that the client asks for; `*` stands for anything.
     pub(crate) sni: Option<String>,
@@ -395,12 +397,14 @@ pub(crate) struct Exemption {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Submission {
-    /// Nothing is relayed for a stranger. Cannot be turned off in this version.
+    /// Nobody sends through a `submission` listener without a login. With `false` the server behind decides about the recipients of
+    /// who has none, as long as the relay probe finds that it relays nothing for our address.
     pub(crate) require_auth: bool,
     /// Whether SMTP servers are asked, at start and daily, if they relay for our bare address: sender, foreign recipient, RSET,
     /// never a message.
     pub(crate) relay_probe: bool,
-    /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none.
+    /// On `smtp` listeners: the domains a stranger may write to. Must be given there; [] is none. With `require_auth: false` they
+    /// bound who has no login on `submission` listeners, too.
     pub(crate) accept_domains: Option<Vec<String>>,
     /// MAIL FROM must be the logged-in user's: the login name, or an address that a route leads to the same mailbox.
     pub(crate) sender_must_match: bool,
@@ -469,6 +473,8 @@ pub(crate) struct Timeouts {
     pub(crate) idle_pop3: Span,
     /// Silence in a logged-in SMTP session.
     pub(crate) idle_submission: Span,
+    /// Silence on a connection through a `tcp` listener.
+    pub(crate) idle_tcp: Span,
     /// TCP to the backend.
     pub(crate) connect: Span,
     /// The backend's greeting; old servers look up names first.

@@ -10,6 +10,7 @@ pub(super) use address::{Address, Host, ListEntry, OurAddress, Server, is_host_n
 pub(super) use amount::{Quota, Size, Span};
 pub(super) use collection::{Named, OneOrMany};
 
+use crate::policy::Spoken;
 use crate::proto::{Protocol, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -19,19 +20,20 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-/// A protocol as routes tell them apart; submission is smtp.
+/// What is spoken, as routes tell it apart; submission is smtp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RouteProtocol(pub(super) Protocol);
+pub(super) struct RouteProtocol(pub(super) Spoken<Protocol>);
 
 impl FromStr for RouteProtocol {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "imap" => Ok(Self(Protocol::Imap)),
-            "pop3" => Ok(Self(Protocol::Pop3)),
-            "smtp" | "submission" => Ok(Self(Protocol::Smtp)),
-            _ => Err("is not a protocol: write imap, pop3 or smtp".to_owned()),
+            "imap" => Ok(Self(Protocol::Imap.into())),
+            "pop3" => Ok(Self(Protocol::Pop3.into())),
+            "smtp" | "submission" => Ok(Self(Protocol::Smtp.into())),
+            "tcp" => Ok(Self(Spoken::Tcp)),
+            _ => Err("is not a protocol: write imap, pop3, smtp or tcp".to_owned()),
         }
     }
 }
@@ -128,7 +130,7 @@ text_values! {
     Host "a host name or address" {"type": "string", "description": "A host name or address without a port.", "examples": ["10.0.0.5"]}
     OurAddress "an address of this host" {"type": "string", "description": "An address of this host, without a port.", "examples": ["10.0.0.2"]}
     ListEntry "a network or file:PATH" {"type": "string", "description": "An address, a network, or file:PATH.", "examples": ["192.0.2.7", "10.0.0.0/8", "2001:db8::/32", "file:/etc/gatepost/allow"]}
-    RouteProtocol "imap, pop3 or smtp" {"enum": ["imap", "pop3", "smtp", "submission"]}
+    RouteProtocol "imap, pop3, smtp or tcp" {"enum": ["imap", "pop3", "smtp", "submission", "tcp"]}
     SecretText "a word" {"type": "string"}
     Hidden "a word" {"type": "string"}
 }

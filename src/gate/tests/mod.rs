@@ -181,6 +181,7 @@ fn policy() -> Policy {
         hostname: "mail.example.net".into(),
         state_dir: "/var/lib/gatepost".into(),
         listeners: vec![Arc::new(listener)],
+        tunnels: Vec::new(),
         pages: Vec::new(),
         portal: portal(),
         backends: BTreeMap::from([("main".into(), backend)]),
@@ -195,6 +196,7 @@ fn policy() -> Policy {
         },
         submission: Submission {
             accept_domains: Vec::new().into(),
+            require_auth: true,
             relay_probe: false,
             sender_must_match: false,
             bare_newline: BareNewline::Reject,
@@ -223,6 +225,7 @@ fn policy() -> Policy {
             idle_imap: MINUTE,
             idle_pop3: MINUTE,
             idle_submission: MINUTE,
+            idle_tcp: MINUTE,
             connect: MINUTE,
             backend_greeting: MINUTE,
             backend_login: MINUTE,

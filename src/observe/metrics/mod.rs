@@ -9,6 +9,7 @@ mod listener;
 pub use listener::{InState, ListenerMetrics, SessionState};
 
 use super::event::{Event, Kind};
+use crate::policy::Spoken;
 use crate::proto::{Protocol, Service};
 use families::Families;
 use prometheus::{Encoder, Histogram, IntCounter, Registry, TextEncoder};
@@ -65,15 +66,16 @@ impl Metrics {
     }
 
     /// The handles of one backend and protocol, resolved once.
-    pub fn backend(&self, name: &str, protocol: Protocol) -> BackendMetrics {
+    pub fn backend(&self, name: &str, protocol: impl Into<Spoken<Protocol>>) -> BackendMetrics {
+        let protocol = protocol.into().as_str();
         for kind in ["down", "timeout", "temporary", "protocol", "tls"] {
-            self.families.backend_errors.with_label_values(&[name, protocol.as_str(), kind]);
+            self.families.backend_errors.with_label_values(&[name, protocol, kind]);
         }
-        BackendMetrics { connect: self.families.backend_connect.with_label_values(&[name, protocol.as_str()]) }
+        BackendMetrics { connect: self.families.backend_connect.with_label_values(&[name, protocol]) }
     }
 
     /// A server is no longer configured: whether it is up is nobody's question.
-    pub fn backend_gone(&self, backend: &str, protocol: Protocol, server: &str) {
+    pub fn backend_gone(&self, backend: &str, protocol: Spoken<Protocol>, server: &str) {
         // Not there is what is wanted.
         let _ = self.families.backend_up.remove_label_values(&[backend, protocol.as_str(), server]);
     }
@@ -129,7 +131,14 @@ impl Metrics {
                 self.auth(&listener, event, "error");
                 self.backend_error(event);
             }
-            (Kind::SessionClosed, Some(listener)) => listener.closed(event.duration),
+            (Kind::SessionClosed, Some(listener)) => {
+                listener.closed(event.duration);
+                // Without a login there is no other event to tell that the backend was not there.
+                let lost = matches!(reason, Some("backend_down" | "backend_timeout" | "backend_tls"));
+                if lost && event.protocol == Some(Spoken::Tcp) {
+                    self.backend_error(event);
+                }
+            }
             (Kind::ConnectionRefused, Some(listener)) => {
                 self.families.connections.with_label_values(&[listener.name(), &self.known(reason)]).inc();
             }
@@ -216,7 +225,7 @@ impl BackendMetrics {
 }
 
 fn protocol_label(event: &Event) -> Option<&'static str> {
-    event.protocol.map(Service::protocol).map(Protocol::as_str)
+    event.protocol.map(Spoken::<Service>::protocol).map(Spoken::<Protocol>::as_str)
 }
 
 #[cfg(test)]

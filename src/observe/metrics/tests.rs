@@ -6,7 +6,7 @@ fn login(kind: Kind, reason: Option<&str>) -> Event {
     let mut event = Event::new(kind);
     event.session = Some(SessionId(1));
     event.listener = Some("imaps".into());
-    event.protocol = Some(Service::Imap);
+    event.protocol = Some(Service::Imap.into());
     event.mechanism = Some(Mechanism::PLAIN);
     event.backend = Some("main".into());
     event.reason = reason.map(Into::into);

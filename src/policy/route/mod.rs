@@ -11,7 +11,7 @@ pub use map::{Entry, MapError, UserMap};
 pub use pattern::{BadTemplate, LoginTemplate, Pattern};
 
 use super::access::AccessList;
-use super::{Backend, ServerName};
+use super::{Backend, ServerName, Spoken};
 use crate::proto::{Protocol, UserName};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Routes(pub Vec<Route>);
 #[derive(Debug)]
 pub struct Route {
     /// For which protocols it is; empty: for all.
-    pub protocols: Vec<Protocol>,
+    pub protocols: Vec<Spoken<Protocol>>,
     /// Which names a client may have asked for by SNI; `None`: any, or none at all.
     pub sni: Option<Pattern>,
     /// Which names may stand in the certificate that a client has proved to have; `None`: any, or no certificate at all.
@@ -121,13 +121,19 @@ impl Route {
 
     /// Whether the connection alone could take it.
     fn is_for(&self, traveller: &Traveller<'_>) -> bool {
-        let Shown { sni, certificate } = traveller.shown;
+        self.is_for_connection(traveller.protocol.into(), traveller.shown)
+    }
+
+    fn is_for_connection(&self, spoken: Spoken<Protocol>, shown: Shown<'_>) -> bool {
         let matches = |pattern: &Option<Pattern>, name: Option<&str>| {
             pattern.as_ref().is_none_or(|pattern| name.is_some_and(|name| pattern.matches(name.as_bytes())))
         };
-        (self.protocols.is_empty() || self.protocols.contains(&traveller.protocol))
-            && matches(&self.sni, sni)
-            && matches(&self.certificate, certificate)
+        self.is_about(spoken) && matches(&self.sni, shown.sni) && matches(&self.certificate, shown.certificate)
+    }
+
+    /// Whether it is for what is spoken.
+    pub fn is_about(&self, spoken: Spoken<Protocol>) -> bool {
+        self.protocols.is_empty() || self.protocols.contains(&spoken)
     }
 
     /// Whether it cannot be decided, or not be taken, before the user is known.
@@ -156,8 +162,7 @@ impl Routes {
         let traveller = match handshake {
             Handshake::Over(shown) => Traveller { protocol, login_protocol: protocol, shown },
             Handshake::ToCome => {
-                let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
-                return self.0.iter().any(|route| is_for(route) && route.needs_the_user());
+                return self.0.iter().any(|route| route.is_about(protocol.into()) && route.needs_the_user());
             }
         };
         for route in self.0.iter().filter(|route| route.is_for(&traveller)) {
@@ -173,7 +178,13 @@ impl Routes {
 
     /// The route of a connection whose user is not known, or will never be: the first that takes whoever comes to it.
     pub fn before_login(&self, traveller: &Traveller<'_>) -> Option<&Route> {
-        self.0.iter().filter(|route| route.is_for(traveller)).find(|route| matches!(route.leads, Leads::All(_)))
+        self.of_connection(traveller.protocol.into(), traveller.shown)
+    }
+
+    /// The route of a connection that names no user, whatever is spoken on it.
+    pub fn of_connection(&self, spoken: Spoken<Protocol>, shown: Shown<'_>) -> Option<&Route> {
+        let mut all = self.0.iter().filter(|route| route.is_for_connection(spoken, shown));
+        all.find(|route| matches!(route.leads, Leads::All(_)))
     }
 
     /// The route of a user, and what its map says of him. The name counts as the server will take it: a blank more must be no
@@ -197,8 +208,7 @@ impl Routes {
 
     /// Whether a service is asked about users of this protocol.
     pub fn ask_a_service(&self, protocol: Protocol) -> bool {
-        let is_for = |route: &Route| route.protocols.is_empty() || route.protocols.contains(&protocol);
-        self.0.iter().any(|route| is_for(route) && matches!(route.leads, Leads::AuthHttp(_)))
+        self.0.iter().any(|route| route.is_about(protocol.into()) && matches!(route.leads, Leads::AuthHttp(_)))
     }
 
     /// The lists of who may take a route.
@@ -226,7 +236,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn backend(name: &str) -> Arc<Backend> {
-        let servers = [(Protocol::Imap, vec![ServerName { host: "127.0.0.1".to_owned(), port: 143 }])];
+        let servers = [(Protocol::Imap.into(), vec![ServerName { host: "127.0.0.1".to_owned(), port: 143 }])];
         Arc::new(Backend {
             name: name.to_owned(),
             servers: servers.into(),
@@ -289,7 +299,7 @@ pub(crate) mod tests {
     #[test]
     fn a_route_of_one_protocol_is_not_there_for_another() {
         let routes = Routes(vec![Route {
-            protocols: vec![Protocol::Pop3],
+            protocols: vec![Protocol::Pop3.into()],
             ..route(None, Leads::All(Target { backend: None, login: LoginTemplate::parse("{local}").ok() }))
         }]);
         let who = |protocol| Traveller { protocol, login_protocol: protocol, shown: Shown::default() };
@@ -300,13 +310,35 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_names_no_user_goes_by_its_name_alone() {
+        let routes = Routes(vec![
+            route(Some("shell.example.net"), Leads::User(Pattern::new("joe"), to("joes"))),
+            Route { protocols: vec![Protocol::Imap.into()], ..route(None, Leads::All(to("main"))) },
+            route(Some("shell.example.net"), Leads::All(to("shell"))),
+            Route { protocols: vec![Spoken::Tcp], ..route(None, Leads::All(to("sieve"))) },
+        ]);
+        for (spoken, sni, expected) in [
+            (Spoken::Tcp, Some("shell.example.net"), Some("shell")),
+            (Spoken::Tcp, None, Some("sieve")),
+            (Protocol::Imap.into(), None, Some("main")),
+            (Protocol::Pop3.into(), None, None),
+        ] {
+            assert_eq!(
+                leads_to(routes.of_connection(spoken, Shown { sni, certificate: None })),
+                expected,
+                "{spoken:?} {sni:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_route_behind_one_that_takes_all_is_found() {
         let all = |sni| route(sni, Leads::All(to("main")));
         let user = |sni| route(sni, Leads::User(Pattern::new("*"), to("old")));
         assert_eq!(Routes(vec![user(None), all(None), user(None)]).first_in_vain(), Some((2, 1)));
         assert_eq!(Routes(vec![all(Some("a")), user(None)]).first_in_vain(), None);
         assert_eq!(Routes(vec![all(Some("a")), user(Some("a"))]).first_in_vain(), Some((1, 0)));
-        let pop = Route { protocols: vec![Protocol::Pop3], ..all(None) };
+        let pop = Route { protocols: vec![Protocol::Pop3.into()], ..all(None) };
         assert_eq!(Routes(vec![pop, all(None)]).first_in_vain(), None);
         let with = |pattern| Route { certificate: Some(Pattern::new(pattern)), ..all(None) };
         assert_eq!(Routes(vec![with("*"), all(None)]).first_in_vain(), None);

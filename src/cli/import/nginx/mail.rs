@@ -97,6 +97,8 @@ fn mechanisms(service: Service, scopes: &Scopes<'_>, context: &mut Context<'_>) 
     let (name, default): (&str, &[&str]) = match service {
         Service::Imap => ("imap_auth", &["plain"]),
         Service::Pop3 => ("pop3_auth", &["plain"]),
+        // Not in a block for mail.
+        Service::Tcp => return,
         Service::Submission | Service::Smtp => ("smtp_auth", &["plain", "login"]),
     };
     let said = scopes.one(name);

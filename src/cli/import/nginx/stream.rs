@@ -1,10 +1,10 @@
-//! The `stream` block: servers on mail ports. Others stay with nginx.
+//! The `stream` block: servers on mail ports, and others where TLS ends at nginx. What nginx only passes on stays there.
 //!
 //! There nginx passes bytes on, and whoever ended TLS was the server behind unless `listen` says `ssl`. Here TLS always
 //! ends at the gateway, so a server behind that had it is spoken to by TLS.
 
 use super::super::access::{self, Rule};
-use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, Server, TlsRule};
+use super::super::model::{Backend, BackendId, BackendOptions, BackendTls, Listener, Server, Service, TlsRule};
 use super::super::ports;
 use super::super::reading;
 use super::shared::{self, Listen, Scopes};
@@ -37,7 +37,8 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
     };
     let behind = target.upstream.servers.first().map(|server| server.port);
     let by_port = ports::service(listen.address.port());
-    let Some((service, passes_tls)) = by_port.or_else(|| behind.and_then(ports::service)) else {
+    let of_mail = by_port.or_else(|| behind.and_then(ports::service));
+    let Some((service, passes_tls)) = of_mail.or(listen.ssl.then_some((Service::Tcp, false))) else {
         let text = format!("listen {}", listen.directive.arguments.join(" "));
         context.notes.left(
             &listen.directive.place,
@@ -79,6 +80,9 @@ fn read_listen(listen: &Listen<'_>, scopes: &Scopes<'_>, context: &mut Context<'
         context.imported.hostname = names.iter().find_map(|name| ports::host_name(name));
     }
     let mut listener = Listener::new(&listen.directive.place, listen.address, service, tls, backend);
+    if target.name.parse::<std::net::IpAddr>().is_err() {
+        listener.name.clone_from(&target.name);
+    }
     listener.looks = looks;
     if listen.ssl || tls != TlsRule::Off {
         listener.client_certificate = shared::tls(scopes, context);
