@@ -417,3 +417,32 @@ fn a_load_balancer_says_who_the_browser_is() {
         answer.text()
     );
 }
+
+#[test]
+fn a_reload_brings_another_with_a_certificate_for_its_name() {
+    let server = web_server::serve();
+    // A reload knows listeners again by their addresses.
+    let listeners = LISTENERS.replace("help: { address: \"127.0.0.1:0", "help: { address: \"127.0.0.2:0");
+    let gateway = Gateway::start(&listeners, "");
+    let asked = || request("GET", "/", "").replace(NAME, WEBMAIL);
+    let before = tls(&gateway.folder.root(), gateway.address("help"), WEBMAIL, &["http/1.1"]).map(drop);
+    assert!(before.is_err(), "no certificate is for it yet");
+    let portal = format!("portal: {{ webmail: [{{ name: {WEBMAIL}, to: \"http://{}\" }}] }}", server.address);
+    let text = std::fs::read_to_string(gateway.folder.at("gatepost.yaml")).expect("written");
+    gateway.folder.write("gatepost.yaml", format!("{text}{portal}\n"));
+    gateway.signal(nix::sys::signal::Signal::SIGHUP);
+    gateway.event("config.reloaded");
+    ask(browser(&gateway, WEBMAIL), &asked()).is(200);
+    assert!(last(&server).contains(&format!("\r\nhost: {WEBMAIL}\r\n")), "{}", last(&server));
+}
+
+#[test]
+fn a_check_online_dials_it() {
+    let server = web_server::serve();
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    let folder = Folder::new();
+    folder.configure(LISTENERS, &format!("portal: {{ webmail: \"http://{}\" }}", server.address));
+    folder.gatepost(&["check", "--online"]).ends(0, &[&format!("dialling webmail {} …", server.address)]);
+    folder.configure(LISTENERS, &format!("portal: {{ webmail: \"http://{free}\" }}"));
+    folder.gatepost(&["check", "--online"]).ends(1, &[&format!("webmail {free}: cannot connect to {free}")]);
+}
