@@ -1,5 +1,7 @@
 //! An SMTP session behind its login, or a stranger's on port 25: followed message by message, never relayed blindly.
 
+mod side;
+
 use super::entered::{Identity, Open, Proof};
 use super::login::back_settings;
 use super::sender;
@@ -14,18 +16,16 @@ use crate::proto::smtp::{
 use crate::proto::{
     BackFault, BackStep, Capabilities, Credentials, Goodbye, Protocol, Refusal, Service, UserName, line::printable,
 };
-use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
+use bytes::BytesMut;
+use side::{Buffers, Side};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-use zeroize::Zeroize;
 
 use super::stream::ClientStream;
 
@@ -33,17 +33,6 @@ use super::stream::ClientStream;
 const FOR_A_USER: Room = Room { held: 64 * 1024, waiting: 64 * 1024 };
 /// The same for a stranger, who is to cost 64 KiB at most with the buffers of TLS, whatever the two sides leave untaken.
 const FOR_A_STRANGER: Room = Room { held: 2 * 1024, waiting: 1 };
-/// A line that is not over yet may stand there all the same: a command or a reply of 8 KiB, and what shows that it is longer.
-const LINE: usize = 9 * 1024;
-/// The most that is read at once.
-const READ: usize = 16 * 1024;
-/// A buffer larger than this is given back while nothing stands in it.
-const KEPT: usize = 1024;
-
-thread_local! {
-    /// What is read goes through here, so that a session that waits owns no room for what may come.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
-}
 
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Box<Open>) -> Box<Ending> {
@@ -98,18 +87,6 @@ struct Follower<'s> {
     turn: Turn,
     told: u64,
     due: Instant,
-}
-
-/// A connection and what is under way on it. Without a connection, nothing is.
-struct Side<S> {
-    buffers: Buffers,
-    io: Option<S>,
-}
-
-/// What came, and what is to go.
-struct Buffers {
-    from: BytesMut,
-    to: BytesMut,
 }
 
 /// What waiting came to.
@@ -497,68 +474,5 @@ fn ending(over: &Over) -> &'static str {
         Over::Violation(violation) => violation.refusal().as_str(),
         Over::Backend(BackFault::TurnedAway(_)) => "backend_closed",
         Over::Backend(_) => "backend_protocol",
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
-    /// Writes as far as the other end takes it; `true` if anything went.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let Some(io) = &mut self.io else { return Poll::Ready(Ok(false)) };
-        let mut wrote = false;
-        while !self.buffers.to.is_empty() {
-            match Pin::new(&mut *io).poll_write(cx, &self.buffers.to) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    self.buffers.to.advance(written);
-                    wrote = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if wrote => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        match Pin::new(io).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(wrote)),
-        }
-    }
-
-    /// Reads more; pending where there is no connection or no room.
-    fn poll_read(&mut self, cx: &mut Context<'_>, held: usize) -> Poll<io::Result<usize>> {
-        let Some(io) = &mut self.io else { return Poll::Pending };
-        let from = &mut self.buffers.from;
-        // A line is understood at its end or past its bound, so one that has neither is read on.
-        let is_unfinished = from.len() >= held && memchr::memchr(b'\n', from).is_none();
-        let room = if is_unfinished { LINE } else { held }.saturating_sub(from.len());
-        if room == 0 {
-            return Poll::Pending;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(&mut scratch[..room.min(READ)]);
-            ready!(Pin::new(io).poll_read(cx, &mut buf))?;
-            from.extend_from_slice(buf.filled());
-            let read = buf.filled().len();
-            // A password may stand in it that nobody should have said here.
-            buf.filled_mut().zeroize();
-            Poll::Ready(Ok(read))
-        })
-    }
-
-    /// All of it written and flushed, or no way to.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.poll_write(cx) {
-            Poll::Ready(Ok(true)) if !self.buffers.to.is_empty() => Poll::Pending,
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// A session that waits keeps no large buffers.
-    fn give_back(&mut self) {
-        for buffer in [&mut self.buffers.from, &mut self.buffers.to] {
-            if buffer.is_empty() && buffer.capacity() > KEPT {
-                *buffer = BytesMut::new();
-            }
-        }
     }
 }
