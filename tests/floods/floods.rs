@@ -86,7 +86,7 @@ fn ten_thousand_that_say_a_byte_now_and_then_are_not_noticed_and_a_full_house_sa
     );
 
     // The rest of the room, and one more.
-    let more = Crowd::of_slow_ones(&runtime, room, &doors[..1], Duration::from_secs(3));
+    let more = Crowd::of_slow_ones(&runtime, room / 10, &doors[..1], Duration::from_secs(3));
     gateway.line_after(0, "a refusal", |line| line["reason"] == "too_many_sessions");
     let words =
         until("words of refusal", || Client::plain(gateway.address("imap")).ok().map(|mut client| client.line()));

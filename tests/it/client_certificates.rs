@@ -231,6 +231,31 @@ async fn a_route_leads_whom_a_certificate_names() {
 }
 
 #[tokio::test]
+async fn what_is_no_mail_asks_for_one_as_well_and_is_led_by_it() {
+    let authority = Authority::new();
+    let mut setup = Setup::new()
+        .tunnel("implicit", "client_certificate: require")
+        .route("protocol: tcp, client_certificate: \"*@staff.example.net\", backend: staff")
+        .file("clients.pem", &authority.0.pem())
+        .with("tls", "client_ca: clients.pem");
+    for word in ["main", "staff"] {
+        let server = crate::tunnels::saying(word).await;
+        setup = if word == "main" { setup.server("tcp", server) } else { setup.other_server(word, "tcp", server) };
+    }
+    let gateway = setup.start().await;
+    let (joe, ann) = (authority.good("joe@staff.example.net"), authority.good("ann@example.net"));
+    for (own, word) in [(&joe, "staff"), (&ann, "main")] {
+        let talk = gateway.plain().await.start_tls(client(&gateway, &TLS13, Some(own))).await;
+        assert_eq!(talk.expect("a handshake").rest().await.as_deref(), Ok(word.as_bytes()));
+        let event = gateway.event("session.closed", &format!("backend={word} reason=backend_closed")).await;
+        assert!(event["tls"]["client"]["name"].is_string(), "{event}");
+    }
+    let stranger = gateway.plain().await.start_tls(client(&gateway, &TLS12, None)).await;
+    assert!(stranger.err().is_some_and(|alert| alert.to_string().contains("HandshakeFailure")));
+    gateway.event("tls.failed", "reason=no_client_certificate").await;
+}
+
+#[tokio::test]
 async fn a_service_of_nginx_is_told_whether_there_was_one() {
     let (main, authority) = (Post::serve(Protocol::Imap).await, Authority::new());
     let (ip, port) = (main.address.ip(), main.address.port());

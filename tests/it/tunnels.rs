@@ -381,7 +381,7 @@ async fn what_passes_is_in_no_log() {
 }
 
 /// A server that says a word and ends.
-async fn saying(word: &'static str) -> SocketAddr {
+pub(crate) async fn saying(word: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((own_addresses(), 0)).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
