@@ -15,6 +15,8 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +83,11 @@ pub enum ClientCaWarning {
         "the list of revoked certificates of {issuer} in {} was to be renewed by {}: what was revoked since comes in", file.display(), finding::date(*due)
     )]
     OldList { file: PathBuf, issuer: String, due: SystemTime },
+    /// The library holds a certificate against one list of its issuer's, and no more.
+    #[error(
+        "there are two lists of revoked certificates of {issuer} in {}, and the newer one alone counts: take the other out", file.display()
+    )]
+    TwoLists { file: PathBuf, issuer: String },
 }
 
 impl ClientCa {
@@ -112,12 +119,7 @@ impl ClientCa {
             let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| bad(error.to_string()))?;
             look_at(file, &parsed, now, &mut warnings);
         }
-        let lists = CertificateRevocationListDer::pem_slice_iter(bytes)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ChainFinding::Garbled { file: file.to_owned(), error: error.to_string() })?;
-        for list in &lists {
-            warnings.extend(look_at_list(file, list, now)?);
-        }
+        let lists = newest_first(file, bytes, now, &mut warnings)?;
         let hints: usize = roots.subjects().iter().map(|subject| subject.as_ref().len() + 2).sum();
         // A CA without a list in the file is believed about all that it has signed.
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -167,16 +169,39 @@ fn is_weak(ca: &X509Certificate<'_>) -> bool {
     matches!(ca.public_key().parsed(), Ok(PublicKey::RSA(key)) if key.key_size() < 2048)
 }
 
-/// What the library would not say, or not so that it helps.
-fn look_at_list(file: &Path, list: &[u8], now: SystemTime) -> Result<Option<ClientCaWarning>, ChainFinding> {
-    let (_, list) = CertificateRevocationList::from_der(list).map_err(|error| bad_list(file, error))?;
-    if list.version().is_none() {
-        let why = "it is of version 1; openssl makes it of version 2 where its configuration has crlnumber = FILE";
-        return Err(bad_list(file, why));
+/// The lists of revoked certificates in the file. Of each issuer's the library takes the first, so the newest stands there:
+/// whoever is told to add a list puts it behind the old one.
+fn newest_first(
+    file: &Path,
+    bytes: &[u8],
+    now: SystemTime,
+    warnings: &mut Vec<ClientCaWarning>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, ChainFinding> {
+    let mut lists = CertificateRevocationListDer::pem_slice_iter(bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| ChainFinding::Garbled { file: file.to_owned(), error: error.to_string() })?;
+    // What cannot be read is told below.
+    lists.sort_by_cached_key(|der| Reverse(parsed(der).map_or(0, |list| list.last_update().timestamp())));
+    let mut seen = HashSet::new();
+    for der in &lists {
+        let list = parsed(der).map_err(|error| bad_list(file, error))?;
+        if list.version().is_none() {
+            let why = "it is of version 1; openssl makes it of version 2 where its configuration has crlnumber = FILE";
+            return Err(bad_list(file, why));
+        }
+        let due = list.next_update().map(chain::system_time).filter(|due| *due < now);
+        let (file, issuer) = (file.to_owned(), list.issuer().to_string());
+        if !seen.insert(list.issuer().as_raw().to_vec()) {
+            warnings.push(ClientCaWarning::TwoLists { file, issuer });
+        } else if let Some(due) = due {
+            warnings.push(ClientCaWarning::OldList { file, issuer, due });
+        }
     }
-    let due = list.next_update().map(chain::system_time).filter(|due| *due < now);
-    let issuer = list.issuer().to_string();
-    Ok(due.map(|due| ClientCaWarning::OldList { file: file.to_owned(), issuer, due }))
+    Ok(lists)
+}
+
+fn parsed(list: &[u8]) -> Result<CertificateRevocationList<'_>, impl fmt::Display + use<>> {
+    CertificateRevocationList::from_der(list).map(|(_, list)| list).map_err(|error| error.to_string())
 }
 
 fn bad_list(file: &Path, error: impl fmt::Display) -> ChainFinding {
@@ -253,6 +278,9 @@ pub struct WatchedClientCa {
     file: PathBuf,
     /// Digest of what was seen last, whether it was good or not.
     seen: [u8; 32],
+    /// The same of what is new, and may still be in the writing: a CA without the list that is to follow would be believed about
+    /// those that it has revoked.
+    unsettled: Option<[u8; 32]>,
     is_refused: bool,
 }
 
@@ -264,7 +292,7 @@ impl WatchedClientCa {
     pub fn open(file: PathBuf, now: SystemTime) -> Result<(Self, ClientCa, Vec<ClientCaWarning>), ChainFinding> {
         let bytes = files::read(&file).0?;
         let (ca, warnings) = ClientCa::understand(&file, &bytes, now)?;
-        Ok((Self { file, seen: Sha256::digest(&bytes).into(), is_refused: false }, ca, warnings))
+        Ok((Self { file, seen: Sha256::digest(&bytes).into(), unsettled: None, is_refused: false }, ca, warnings))
     }
 
     /// Where it is.
@@ -272,7 +300,8 @@ impl WatchedClientCa {
         &self.file
     }
 
-    /// Looks again: nothing where it is as it was. `asked`: somebody wants to hear again what is still wrong with it.
+    /// Looks again: nothing where it is as it was, and where it is not as it was at the last look. `asked`: somebody says that it
+    /// is to be taken now, and wants to hear again what is still wrong with it.
     ///
     /// # Errors
     /// What is wrong, once; what was believed before is to be believed on.
@@ -287,9 +316,13 @@ impl WatchedClientCa {
             Err(finding) => Sha256::digest(finding.to_string()).into(),
         };
         if seen == self.seen && !(asked && self.is_refused) {
+            self.unsettled = None;
             return None;
         }
-        self.seen = seen;
+        if !asked && self.unsettled.replace(seen) != Some(seen) {
+            return None;
+        }
+        (self.seen, self.unsettled) = (seen, None);
         let understood = contents.and_then(|bytes| ClientCa::understand(&self.file, &bytes, now));
         self.is_refused = understood.is_err();
         Some(understood)

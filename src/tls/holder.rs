@@ -36,6 +36,8 @@ pub(super) fn name(certificate: &X509Certificate<'_>) -> Option<String> {
     let address =
         alternatives.iter().flat_map(|extension| &extension.value.general_names).find_map(|name| match name {
             GeneralName::RFC822Name(address) => Some(*address),
+            // An address, and none that can be read: 1 is its tag (RFC 5280 section 4.2.1.6).
+            GeneralName::Invalid(tag, _) if tag.0 == 1 => Some(""),
             _ => None,
         });
     let name = match address {
@@ -106,10 +108,16 @@ mod tests {
     fn a_certificate_that_says_it_oddly_has_a_fingerprint_and_no_name() {
         let mut params = leaf_params(&[]);
         params.distinguished_name.push(DnType::CommonName, "Joe");
+        let oddly = params.clone();
         // A subjectAltName that is no sequence.
         params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], vec![1, 1, 0])];
         let holder = signed(params);
         assert_eq!(holder.name, None);
+        // An address in Latin-1, and one behind it that nobody has looked at.
+        let mut params = oddly;
+        let names = [&[0x30, 18, 0x81, 3, 0xe4, b'@', b'x', 0x81, 11][..], b"boss@staff."].concat();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], names)];
+        assert_eq!(signed(params).name, None);
         assert_ne!(holder.sha256, [0; 32]);
         assert_eq!(Holder::of(&[]), None);
         let garbage = Holder::of(&[CertificateDer::from(vec![0x30, 3, 1, 1, 0])]).expect("bytes");

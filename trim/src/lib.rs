@@ -58,11 +58,28 @@ unsafe extern "C" fn program(object: *mut libc::dl_phdr_info, _: usize, _: *mut 
         let (Ok(base), Ok(offset), Ok(length), Ok(page @ 1..)) = numbers else { continue };
         // Whole pages of the segment: what shares one with its neighbours stays.
         let (begin, end) = ((base + offset).next_multiple_of(page), (base + offset + length) / page * page);
+        if begin >= end || !is_of_a_file(begin, end) {
+            continue;
+        }
         let code = std::ptr::with_exposed_provenance_mut(begin);
-        // SAFETY: the range is code that is mapped from a file, privately and never to be written (PF_X without PF_W), so no
-        // page of it holds anything that the file does not, and MADV_DONTNEED (madvise(2)) makes the next use of each map it
-        // from there again. What the call says is of no matter.
-        unsafe { libc::madvise(code, end.saturating_sub(begin), libc::MADV_DONTNEED) };
+        // SAFETY: the range is code that is mapped from a file, and never to be written (PF_X without PF_W), so no page of it
+        // holds anything that the file does not, and MADV_DONTNEED (madvise(2)) makes the next use of each map it from there
+        // again. What the call says is of no matter.
+        unsafe { libc::madvise(code, end - begin, libc::MADV_DONTNEED) };
     }
     1
+}
+
+/// Whether one mapping of a file, to be read and run alone, holds all of the range: a program may have been unpacked into memory
+/// that no file stands behind, and would be gone (proc_pid_maps(5)).
+#[cfg(target_os = "linux")]
+fn is_of_a_file(begin: usize, end: usize) -> bool {
+    let Ok(mappings) = std::fs::read_to_string("/proc/self/maps") else { return false };
+    mappings.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp"), Some(inode)) = (words.next(), words.next(), words.nth(2)) else { return false };
+        let Some((from, to)) = range.split_once('-') else { return false };
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        inode != "0" && number(from).is_some_and(|from| from <= begin) && number(to).is_some_and(|to| end <= to)
+    })
 }

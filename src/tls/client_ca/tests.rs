@@ -1,6 +1,9 @@
-use super::super::testing::{Authority, DAY, Folder, ca_params, key};
+use super::super::testing::{Authority, DAY, Folder, ca_params, key, leaf_params};
 use super::*;
-use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, SerialNumber};
+use rcgen::{
+    CertificateRevocationListParams, CertifiedIssuer, ExtendedKeyUsagePurpose, Issuer, KeyIdMethod, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber,
+};
 use time::OffsetDateTime;
 
 /// A list as openssl makes it without more ado.
@@ -138,19 +141,61 @@ fn a_change_is_seen_once_and_what_is_still_wrong_is_told_to_who_asks() {
     let (mut watched, _, _) = WatchedClientCa::open(file.clone(), now).expect("a CA");
     assert!(watched.poll(now, false).is_none() && watched.poll(now, true).is_none());
 
+    // Half of it, and then all.
+    std::fs::write(&file, one.clone() + &other[..200]).expect("written");
+    assert!(watched.poll(now, false).is_none(), "it may still be in the writing");
     std::fs::write(&file, one.clone() + &other).expect("written");
+    assert!(watched.poll(now, false).is_none(), "it may still be in the writing");
     let (ca, _) = watched.poll(now, false).expect("a change").expect("good");
     assert_eq!(hints(&ca), 2);
     assert!(watched.poll(now, false).is_none());
 
     std::fs::write(&file, "nothing").expect("written");
+    assert!(watched.poll(now, false).is_none());
     assert_eq!(watched.poll(now, false).expect("a change").expect_err("broken").code(), "no_client_ca");
     assert!(watched.poll(now, false).is_none(), "told once");
     assert!(watched.poll(now, true).expect("asked").is_err());
     std::fs::remove_file(&file).expect("ours");
-    assert_eq!(watched.poll(now, false).expect("a change").expect_err("gone").code(), "unreadable");
+    assert_eq!(watched.poll(now, true).expect("a change").expect_err("gone").code(), "unreadable");
 
     std::fs::write(&file, &one).expect("written");
-    assert!(watched.poll(now, false).expect("a change").is_ok());
+    assert!(watched.poll(now, true).expect("a change, and somebody says so").is_ok());
     assert!(watched.poll(now, true).is_none());
+}
+
+#[test]
+fn of_two_lists_of_one_ca_the_newer_counts_wherever_it_stands() {
+    let mut params = ca_params("Customers");
+    params.key_usages.push(KeyUsagePurpose::CrlSign);
+    let ca = CertifiedIssuer::self_signed(params, key()).expect("signs");
+    let mut params = leaf_params(&[]);
+    params.serial_number = Some(SerialNumber::from(7));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let customer = params.signed_by(&key(), &ca).expect("signs");
+    let now = SystemTime::now();
+    let list = |age, serials: &[u64]| {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: OffsetDateTime::from(now - DAY),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: OffsetDateTime::from(now - age),
+            next_update: OffsetDateTime::from(now + DAY),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&ca).expect("signs").pem().expect("PEM")
+    };
+    let (old, new) = (list(2 * DAY, &[1]), list(DAY, &[1, 7]));
+    for text in [ca.pem() + &old + &new, ca.pem() + &new + &old] {
+        let (believed, warnings) = read(text).expect("a CA and its lists");
+        assert!(matches!(&warnings[..], [ClientCaWarning::TwoLists { .. }]), "{warnings:?}");
+        let verifier = believed.verifier(Demand::Require).expect("asks");
+        let verdict = verifier.verify_client_cert(customer.der(), &[], UnixTime::now());
+        assert_eq!(verdict.err(), Some(Error::InvalidCertificate(CertificateError::Revoked)));
+    }
 }
