@@ -19,7 +19,8 @@
 //! `server/listener.rs` accepts, on the worker that will serve it → `session/mod.rs` `serve` → `session/handshake.rs` (PROXY header; may this address come in?
 //! TLS) → `session/login.rs` (the front half speaks; `session/attempt.rs` at a login: gate, route, dial, the back half logs in, one
 //! AUTH event) → `session/mailbox.rs` and `session/relay.rs`, or `session/submission.rs` → one `session.closed`.
-//! A browser, on an `https` listener or by its ALPN on a mail port, goes by `session/visit.rs` to `portal/answer.rs`.
+//! A browser, on an `https` listener or by its ALPN on a mail port, goes by `session/visit.rs` to `portal/answer.rs`, and what comes
+//! to a `tcp` listener by `session/tunnel.rs` to a server behind; both enter by `session/entrance.rs`.
 
 pub mod admin;
 pub mod backend;
