@@ -6,7 +6,7 @@ use crate::kept::{Kept, own_address, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A hook in the pebble's directory, and the file in which it notes its calls.
@@ -170,6 +170,8 @@ fn a_hook_brings_a_certificate_for_all_names_of_a_domain_and_its_records_go_agai
     gateway.wait_for("a refusal", |log| log.contains("needs a restart: tls.acme.hook_timeout changed").then_some(()));
     let helper = &calls[0][4];
     assert!(is_there(helper));
+    let environment = std::fs::metadata(Path::new("/proc").join(helper).join("environ")).expect("it is there");
+    assert_eq!(environment.uid(), 0, "who may not be dumped is read by root alone");
     assert!(gateway.kept.stop().success(), "{}", gateway.log());
     until("the helper to end with the gateway", || (!is_there(helper)).then_some(()));
 }
