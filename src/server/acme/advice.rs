@@ -111,15 +111,20 @@ fn understood(head: &HeaderMap, body: &[u8], id: &str, now: SystemTime) -> Resul
     })
 }
 
-/// Seconds, or a date (RFC 9110, section 10.2.3).
 fn until_again(head: &HeaderMap, now: SystemTime) -> Duration {
-    let text = head.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+    retry_after(head, now).unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+}
+
+/// How long to wait, as the head of an answer tells it: seconds, or a date (RFC 9110, section 10.2.3), one that is over as none to
+/// wait. It may be longer than there is time.
+pub(super) fn retry_after(head: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = head.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse().ok().map(Duration::from_secs);
     let date = || {
         let date = SystemTime::from(OffsetDateTime::parse(text, &Rfc2822).ok()?);
         Some(date.duration_since(now).unwrap_or_default())
     };
-    seconds.or_else(date).unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+    seconds.or_else(date)
 }
 
 #[cfg(test)]
