@@ -31,6 +31,7 @@ use rustls::ClientConfig;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio_util::task::AbortOnDropHandle;
 use ways::Ways;
 
 /// The longest sleep between two looks at the clock: it may be set, and a suspended machine's timers stand still.
@@ -108,6 +109,14 @@ pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acm
         _ => Some("tls.acme.challenge changed"),
     };
     changed.or_else(|| (old.ca != new.ca).then_some("tls.acme.ca changed"))
+}
+
+/// Sees a part of ours to its end, and says it aloud if that is a panic: mail goes on without it, and nobody would notice.
+pub(super) async fn not_in_silence(work: impl Future<Output = ()> + Send + 'static) {
+    let ended = AbortOnDropHandle::new(tokio::spawn(work)).await;
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("acme: a fault of the program: no certificate is renewed until gatepost is restarted");
+    }
 }
 
 /// Keeps the certificates of the policy in force, for as long as the process lives.
@@ -356,7 +365,40 @@ fn shown(kind: KeyKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Observe;
     use crate::policy::{AcmeKey, DnsHook};
+    use std::io::Write;
+    use std::sync::Mutex;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_ends_the_renewals_is_said_and_an_end_as_it_should_be_is_not() {
+        let sink = Sink::default();
+        let observe = Observe::with_sink(Box::new(sink.clone()));
+        let subscriber = tracing_subscriber::registry().with(observe.diagnostics());
+        let _here = tracing::subscriber::set_default(subscriber);
+        let said = || {
+            observe.flush();
+            String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("text")
+        };
+        not_in_silence(async {}).await;
+        assert_eq!(said(), "");
+        not_in_silence(async { panic!("the test's own") }).await;
+        assert!(said().contains("no certificate is renewed until gatepost is restarted"), "{}", said());
+    }
 
     #[test]
     fn what_is_bound_or_read_before_the_sandbox_wants_a_restart_and_nothing_else_does() {
