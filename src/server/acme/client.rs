@@ -36,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub(super) struct Http {
     tls: Arc<ClientConfig>,
-    /// Seconds of the last Retry-After with a refusal; 0: none.
+    /// Seconds of the longest Retry-After with a refusal; 0: none.
     told_to_wait: Arc<AtomicU64>,
 }
 
@@ -60,6 +60,10 @@ impl Http {
 
     pub(super) fn forget(&self) {
         self.told_to_wait.store(0, Ordering::Relaxed);
+    }
+
+    fn refused(&self, told: Option<Duration>) {
+        self.told_to_wait.fetch_max(told.unwrap_or_default().as_secs(), Ordering::Relaxed);
     }
 
     /// Reads what stands at a URL, for everybody to see.
@@ -94,7 +98,7 @@ impl Http {
         let told = bound_wait(&mut head.headers, SystemTime::now());
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| error.to_string())?.to_bytes();
         if !head.status.is_success() {
-            self.told_to_wait.store(told.unwrap_or_default().as_secs(), Ordering::Relaxed);
+            self.refused(told);
         }
         Ok(Response::from_parts(head, body))
     }
@@ -224,6 +228,19 @@ mod tests {
             let left: Vec<_> = head.get_all(RETRY_AFTER).iter().map(|value| value.to_str().expect("text")).collect();
             assert_eq!(left, expected.iter().map(ToString::to_string).collect::<Vec<_>>(), "{said:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_wait_that_was_told_is_the_one_that_counts() {
+        let http = http();
+        http.refused(None);
+        assert_eq!(http.told_to_wait(), None);
+        for told in [Some(60), Some(7200), Some(5), None] {
+            http.refused(told.map(Duration::from_secs));
+        }
+        assert_eq!(http.clone().told_to_wait(), Some(Duration::from_secs(7200)));
+        http.forget();
+        assert_eq!(http.told_to_wait(), None);
     }
 
     #[test]

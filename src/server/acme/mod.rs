@@ -159,9 +159,14 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
             }
         }
         let round = Round { server: &server, http: &http, ways: &ways, acme: &acme, folder: &folder };
-        let mut wait = LOOK;
+        let (mut wait, mut told) = (LOOK, None);
         for lane in lanes.iter_mut().filter(|lane| wanted.contains(&lane.kind)) {
+            lane.heed(told);
             wait = wait.min(round.run(lane).await);
+            told = told.max(lane.told.take());
+        }
+        for lane in &mut lanes {
+            lane.heed(told);
         }
         kept = Some((folder, lanes));
         tokio::select! {
@@ -171,17 +176,26 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
     }
 }
 
-/// What is known of one kind of certificate. What befalls one kind does not hold up the other.
+/// What is known of one kind of certificate. What befalls one kind does not hold up the other, unless the CA wants to be left alone.
 struct Lane {
     kind: KeyKind,
     tries: tls::Tries,
+    /// What the CA asked for when it refused, until the other kinds have heard it.
+    told: Option<Duration>,
     advice: Option<Advice>,
 }
 
 impl Lane {
     async fn begin(kind: KeyKind, folder: &Folder) -> Self {
         let tries = on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default();
-        Self { kind, tries, advice: None }
+        Self { kind, tries, told: None, advice: None }
+    }
+
+    /// Takes what the CA told another kind.
+    fn heed(&mut self, told: Option<Duration>) {
+        if let Some(told) = told {
+            self.tries.heed(SystemTime::now(), told);
+        }
     }
 }
 
@@ -280,7 +294,8 @@ impl Round<'_> {
     }
 
     async fn fail(&self, lane: &mut Lane) {
-        lane.tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
+        lane.told = self.http.told_to_wait();
+        lane.tries.fail(SystemTime::now(), lane.told, rand::random());
         let (kind, known) = (lane.kind, lane.tries.clone());
         if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(kind, &known)).await {
             tracing::error!("acme: {error}");
