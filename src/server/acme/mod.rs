@@ -271,12 +271,14 @@ impl Round<'_> {
 
     /// Asks the CA when it wants this certificate renewed, unless it has said so and that holds.
     async fn take_advice(&self, lane: &mut Lane, identity: &Identity) {
-        let Some(id) = tls::certificate_id(identity) else { return };
-        if lane.advice.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+        let id = tls::certificate_id(identity);
+        let before = Advice::about(id.as_deref(), lane.advice.take());
+        let Some(id) = id else { return };
+        if before.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+            lane.advice = before;
             return;
         }
-        let before = lane.advice.take();
-        let known = before.as_ref().filter(|before| before.id == id).and_then(|before| before.window);
+        let known = before.as_ref().and_then(|before| before.window);
         let advice = Advice::ask(self.http, &self.acme.directory, id, before).await;
         if let Some(window) = advice.window.filter(|window| known != Some(*window)) {
             let [start, end] = [window.start(), window.end()].map(humantime::format_rfc3339_seconds);
