@@ -133,7 +133,7 @@ fn hook(
     let spot = spot.key("hook");
     let words = section.hook.as_ref().map(|program| program.0.as_slice()).unwrap_or_default();
     let Some((program, arguments)) = words.split_first() else {
-        report.missing(&spot, "is missing: write the program that sets TXT records, such as /etc/gatepost/dns-hook");
+        report.missing(&spot, "is missing: write the program that sets TXT records, such as /etc/gatepost-dns/hook");
         return None;
     };
     let program = PathBuf::from(program);
@@ -141,7 +141,7 @@ fn hook(
         report.error(&spot, "holds a zero byte, which no program and no argument can: leave it out");
     } else if !program.is_absolute() {
         let message = format!(
-            "{} is not an absolute path: write the program's, such as /etc/gatepost/dns-hook; its arguments follow in a list",
+            "{} is not an absolute path: write the program's, such as /etc/gatepost-dns/hook; its arguments follow in a list",
             quoted(&program.display().to_string())
         );
         report.error(&spot, message);

@@ -115,7 +115,7 @@ fn the_script_of_the_documentation_brings_a_certificate() {
     let script = script.split("```").next().expect("it has an end");
     let here = script
         .replace("server 192.0.2.53", &format!("server 127.0.0.1 {}", pebble.names.1.port()))
-        .replace("/etc/gatepost/dns.key", &pebble.directory.join("dns.key").display().to_string());
+        .replace("/etc/gatepost-dns/key", &pebble.directory.join("dns.key").display().to_string());
     assert!(here.contains("127.0.0.1") && !here.contains("/etc"), "{here}");
     let hook = Script::new(&pebble, "");
     hook.is(format!("#!/bin/sh\n{here}"));
