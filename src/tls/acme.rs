@@ -111,7 +111,11 @@ impl Folder {
         let file = self.files(request.kind).chain;
         let text = Zeroizing::new(format!("{}{chain}", request.key.as_str()));
         if text.len() as u64 > files::LARGEST {
-            return Err(AcmeError::Unusable(format!("with its key it has {} octets, {} at most are read", text.len(), files::LARGEST)));
+            return Err(AcmeError::Unusable(format!(
+                "with its key it has {} octets, {} at most are read",
+                text.len(),
+                files::LARGEST
+            )));
         }
         let mut findings = Vec::new();
         // The key as it will be read from the file, by what else the CA may have put there.

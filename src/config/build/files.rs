@@ -281,9 +281,19 @@ mod tests {
                 runner,
                 Some("it belongs to user 4000001, who so decides what user 4000000 runs: chown root it"),
             ),
-            (0o755, runner, roots, root, Some("it belongs to user 4000000, who so decides what user `root` runs: chown root it")),
+            (
+                0o755,
+                runner,
+                roots,
+                root,
+                Some("it belongs to user 4000000, who so decides what user `root` runs: chown root it"),
+            ),
         ] {
-            assert_eq!(who_decides(mode, owner, group, runner).as_deref(), expected, "{mode:o} {owner} {group} {runner}");
+            assert_eq!(
+                who_decides(mode, owner, group, runner).as_deref(),
+                expected,
+                "{mode:o} {owner} {group} {runner}"
+            );
         }
     }
 

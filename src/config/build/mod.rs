@@ -250,10 +250,7 @@ fn tls(
     webmail::look_at_names(webmails, section, &examined, report);
     let written = acme::Written { state_dir: &file.state_dir, auth_log: file.log.auth_log.as_deref() };
     policy::Tls {
-        acme: section
-            .acme
-            .as_ref()
-            .and_then(|acme| acme::build(acme, written, (hostname, &examined), reader, report)),
+        acme: section.acme.as_ref().and_then(|acme| acme::build(acme, written, (hostname, &examined), reader, report)),
         certificates: examined.files,
         only_1_3: section.min_version == MinVersion::Tls13,
         client_ca: client_certificates::ca(section, reader, report),

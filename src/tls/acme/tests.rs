@@ -83,7 +83,8 @@ fn what_is_not_as_it_was_asked_for_does_not_replace_what_works() {
         ("a comment\n".repeat(110_000), "octets"),
         ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".to_owned(), "passphrase"),
     ] {
-        let error = folder.keep(&request, &(chain.clone() + &more), &ours, now).expect_err("it is not good").to_string();
+        let error =
+            folder.keep(&request, &(chain.clone() + &more), &ours, now).expect_err("it is not good").to_string();
         assert!(error.contains(expected), "{error}");
     }
     let chain = issue(&authority, &other_names, 90 * DAY, now);
