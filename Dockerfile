@@ -30,7 +30,7 @@ RUN touch src/main.rs src/lib.rs \
 FROM ${RUNTIME}
 # A number that no distribution gives away: files shared with the host have to be readable for it.
 RUN groupadd --gid 10993 gatepost \
-    && useradd --uid 10993 --gid 10993 --home-dir /var/lib/gatepost --no-create-home --shell /usr/sbin/nologin gatepost \
+    && useradd --uid 10993 --gid 10993 --home-dir / --no-create-home --shell /usr/sbin/nologin gatepost \
     && install -d -o 10993 -g 10993 -m 0700 /var/lib/gatepost /run/gatepost \
     && install -d -m 0755 /etc/gatepost
 # Trusted for TLS towards a backend; the slim image has none.

@@ -139,7 +139,8 @@ impl LoneFile {
 }
 
 impl LogPlace {
-    fn of(file: &Path) -> Self {
+    /// Where this log is written, as the file system is now.
+    pub fn of(file: &Path) -> Self {
         let end = real(file);
         let folder = folder_of(&end);
         let is_special = fs::metadata(&end).is_ok_and(|file| !file.is_file());

@@ -181,7 +181,7 @@ impl Server {
         let acme = bound.acme.take();
         server.open(bound).await?;
         if let Some(means) = acme {
-            tokio::spawn(acme::keep(Arc::clone(&server), means));
+            tokio::spawn(acme::not_in_silence(acme::keep(Arc::clone(&server), means)));
         }
         let watching = Arc::clone(&server);
         tokio::spawn(async move { watching.watch_files().await });

@@ -43,6 +43,9 @@ pub enum AcmeError {
     /// What the CA sent is not a certificate that could be served.
     #[error("what the CA issued cannot be served: {0}")]
     Unusable(String),
+    /// It was written, and reading the file gives something else.
+    #[error("what the CA issued was written to {0} and cannot be read back from there")]
+    Lost(String),
     /// The library could not make a key or sign: no random numbers, say, or a name that it does not take.
     #[error("no key or request could be made: {0}")]
     Making(#[from] rcgen::Error),
@@ -97,6 +100,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`AcmeError::Unusable`] if it is not for these names and this key, or is otherwise wrong: the old one stays.
+    /// [`AcmeError::Lost`] if it cannot be read back.
     pub fn keep(
         &self,
         request: &Request,
@@ -105,9 +109,18 @@ impl Folder {
         now: SystemTime,
     ) -> Result<Arc<Identity>, AcmeError> {
         let file = self.files(request.kind).chain;
+        let text = Zeroizing::new(format!("{}{chain}", request.key.as_str()));
+        if text.len() as u64 > files::LARGEST {
+            return Err(AcmeError::Unusable(format!(
+                "with its key it has {} octets, {} at most are read",
+                text.len(),
+                files::LARGEST
+            )));
+        }
         let mut findings = Vec::new();
+        // The key as it will be read from the file, by what else the CA may have put there.
         let (certificates, key) = files::certificates(&file, chain.as_bytes())
-            .and_then(|chain| Ok((chain, files::key(&file, request.key.as_bytes())?)))
+            .and_then(|chain| Ok((chain, files::key(&file, text.as_bytes())?)))
             .map_err(|finding| AcmeError::Unusable(finding.to_string()))?;
         let identity = Identity::assemble(&file, &file, certificates, key, now, &mut findings);
         let errors: Vec<_> = findings
@@ -119,8 +132,11 @@ impl Folder {
         if !is_for(&identity, names) {
             return Err(AcmeError::Unusable(format!("it is not for {}, as was asked", names.join(", "))));
         }
-        self.write(&file, &Zeroizing::new(format!("{}{chain}", request.key.as_str())))?;
-        Ok(Arc::new(identity))
+        self.write(&file, &text)?;
+        // What cannot be found again would be asked for again, at once and without end.
+        self.certificate(request.kind, names, now)
+            .filter(|found| found.chain() == identity.chain())
+            .ok_or_else(|| AcmeError::Lost(file.display().to_string()))
     }
 
     /// The account as it was kept, if there is one: text with a private key in it.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// No chain comes near this, and a file named by mistake shall not fill the memory.
-const LARGEST: u64 = 1024 * 1024;
+pub(super) const LARGEST: u64 = 1024 * 1024;
 
 /// Where a certificate is: its chain (the server's own certificate first, then the intermediates) and its private
 /// key, both PEM. Both may be the same file. An OCSP response in DER may stand beside them, under the chain's name with

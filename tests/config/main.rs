@@ -27,6 +27,12 @@ fn files(directory: &str) -> Vec<PathBuf> {
         if path.extension().is_some_and(|extension| extension == "key") {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own file");
         }
+        // And git keeps no more of a mode than that a file is a program.
+        for (name, mode) in [("hook", 0o755), ("hook-of-everybody", 0o757)] {
+            if path.file_name().is_some_and(|file| file == name) {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
+            }
+        }
     }
     let entries = fs::read_dir(directory).expect("the folder is there").map(|entry| entry.expect("an entry").path());
     let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();

@@ -162,7 +162,7 @@ fn schema() -> serde_json::Value {
 /// `gatepost check` has nothing to say, when the files that it names are there.
 fn is_good(path: &Path, configuration: &str) {
     let folder = TempDir::new().expect("a temporary directory");
-    let named = Regex::new(r"/(?:etc/gatepost|certificates)/[\w./-]+").expect("a pattern");
+    let named = Regex::new(r"/(?:etc/gatepost(?:-dns)?|certificates)/[\w./-]+").expect("a pattern");
     let mut text = configuration.to_owned();
     for file in named.find_iter(configuration).map(|found| found.as_str()).collect::<BTreeSet<_>>() {
         let there = folder.path().join(&file[1..]);
@@ -175,7 +175,7 @@ fn is_good(path: &Path, configuration: &str) {
             _ => "192.0.2.0/24\n",
         };
         std::fs::write(&there, text_of_it).expect("a new file");
-        if file.ends_with("-hook") {
+        if file.ends_with("/hook") {
             let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(&there, runnable).expect("our file");
         }

@@ -91,13 +91,13 @@ impl<'a> Machine<'a> {
     /// which the next one takes away at its start.
     fn a_hook_runs(&self, configuration: &str) {
         self.run(
-            "install -m 755 /dev/stdin /etc/gatepost/dns-hook <<'END'\n\
+            "install -D -m 755 /dev/stdin /etc/gatepost-dns/hook <<'END'\n\
              #!/bin/sh\necho \"$*, $(id -un), $(grep -c . /etc/hosts | grep -c .)\" > /run/gatepost/hook\nEND\n",
         );
         let url = "https://127.0.0.1:1/dir";
         self.configure(&format!(
             "{configuration}tls:\n  acme:\n    names: [mail.example.net]\n    directory: {url}\n    challenge: dns-01\n    \
-             hook: /etc/gatepost/dns-hook\n"
+             hook: /etc/gatepost-dns/hook\n"
         ));
         let record = format!("_acme-challenge.mail.example.net {}", "x".repeat(43));
         self.run(&format!(

@@ -6,7 +6,7 @@ use super::super::sections::{self, AcmeChallenge, AcmeKey};
 use super::super::value::is_host_name;
 use super::certificates::Examined;
 use super::files::Reader;
-use crate::policy;
+use crate::policy::{self, LogPlace};
 use crate::tls::{Name, Trust};
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,9 +20,29 @@ const MOST_NAMES: usize = 100;
 /// The longest that a call of the hook, or the wait behind it, may be set to.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
+/// Where the configuration has the gateway write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'a> {
+    pub(super) state_dir: &'a Path,
+    pub(super) auth_log: Option<&'a Path>,
+}
+
+impl Written<'_> {
+    /// In what of it a file lies.
+    fn place_of(self, file: &Path, reader: &Reader<'_>) -> Option<&'static str> {
+        if is_within(file, &reader.path(self.state_dir)) {
+            return Some("in state_dir");
+        }
+        match LogPlace::of(&reader.path(self.auth_log?)) {
+            LogPlace::Folder(folder) => is_within(file, &folder).then_some("in the folder of log.auth_log"),
+            LogPlace::File(log) => is_within(file, &log).then_some("log.auth_log's file"),
+        }
+    }
+}
+
 pub(super) fn build(
     section: &sections::Acme,
-    state_dir: &Path,
+    written: Written<'_>,
     (hostname, certificates): (Option<&str>, &Examined),
     reader: &Reader<'_>,
     report: &mut Report,
@@ -61,7 +81,7 @@ pub(super) fn build(
     let challenge = match section.challenge {
         AcmeChallenge::Http01 => policy::AcmeChallenge::Http01(section.http_address.0),
         AcmeChallenge::TlsAlpn01 => policy::AcmeChallenge::TlsAlpn01(section.tls_address.0),
-        AcmeChallenge::Dns01 => policy::AcmeChallenge::Dns01(hook(section, &reader.path(state_dir), reader, report)?),
+        AcmeChallenge::Dns01 => policy::AcmeChallenge::Dns01(hook(section, written, reader, report)?),
     };
     Some(policy::Acme {
         contact: section.contact.clone(),
@@ -94,7 +114,7 @@ pub(super) fn covers(name: &str, host: &str) -> bool {
 /// The program for dns-01.
 fn hook(
     section: &sections::Acme,
-    state_dir: &Path,
+    written: Written<'_>,
     reader: &Reader<'_>,
     report: &mut Report,
 ) -> Option<policy::DnsHook> {
@@ -113,7 +133,7 @@ fn hook(
     let spot = spot.key("hook");
     let words = section.hook.as_ref().map(|program| program.0.as_slice()).unwrap_or_default();
     let Some((program, arguments)) = words.split_first() else {
-        report.missing(&spot, "is missing: write the program that sets TXT records, such as /etc/gatepost/dns-hook");
+        report.missing(&spot, "is missing: write the program that sets TXT records, such as /etc/gatepost-dns/hook");
         return None;
     };
     let program = PathBuf::from(program);
@@ -121,7 +141,7 @@ fn hook(
         report.error(&spot, "holds a zero byte, which no program and no argument can: leave it out");
     } else if !program.is_absolute() {
         let message = format!(
-            "{} is not an absolute path: write the program's, such as /etc/gatepost/dns-hook; its arguments follow in a list",
+            "{} is not an absolute path: write the program's, such as /etc/gatepost-dns/hook; its arguments follow in a list",
             quoted(&program.display().to_string())
         );
         report.error(&spot, message);
@@ -129,11 +149,11 @@ fn hook(
         reader.runnable(&spot, &program, report);
     }
     // An interpreter's script is an argument.
-    let is_ours =
-        |word: &str| Path::new(word).is_absolute() && Path::new(word).is_file() && is_within(word.as_ref(), state_dir);
-    for (index, word) in words.iter().enumerate().filter(|(_, word)| is_ours(word)) {
+    let is_file = |word: &str| Path::new(word).is_absolute() && Path::new(word).is_file();
+    for (index, word) in words.iter().enumerate().filter(|(_, word)| is_file(word)) {
+        let Some(place) = written.place_of(word.as_ref(), reader) else { continue };
         let message = format!(
-            "{} is in state_dir, where a gateway that was broken into could change what runs outside of its sandbox: put it elsewhere",
+            "{} is {place}, where a gateway that was broken into could change what runs outside of its sandbox: put it elsewhere",
             quoted(word)
         );
         report.error(&spot.item(index), message);

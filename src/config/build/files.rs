@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the user we become can start this program; what is against it goes into the report.
     pub(super) fn runnable(&self, spot: &Spot, program: &Path, report: &mut Report) -> bool {
-        let why = self.why_unrunnable(program);
+        let why = self.why_unrunnable(program).or_else(|| self.why_others_decide(program));
         if let Some(why) = &why {
             report.error(spot, format_args!("`{}` cannot be run: {why}", program.display()));
         }
@@ -134,9 +134,6 @@ impl<'a> Reader<'a> {
         if file.mode() & 0o111 == 0 {
             return Some("it is not executable: chmod +x it".to_owned());
         }
-        if file.mode() & 0o002 != 0 {
-            return Some("everybody may write to it, and so decide what we run: chmod o-w it".to_owned());
-        }
         match self.becomes.as_ref().filter(|(user, _)| user.uid != Uid::effective()) {
             Some((user, groups)) => barrier_to(program, EXECUTE, user.uid, groups)
                 .map(|barrier| format!("runtime.user `{}` has no permission at {}", user.name, barrier.display())),
@@ -144,6 +141,13 @@ impl<'a> Reader<'a> {
                 unistd::access(program, AccessFlags::X_OK).err().map(|_| format!("no permission, as {}", ourselves()))
             }
         }
+    }
+
+    /// Whether somebody besides root and the user who runs it can change a program.
+    fn why_others_decide(&self, program: &Path) -> Option<String> {
+        let file = fs::metadata(program).ok()?;
+        let runner = self.becomes.as_ref().map_or_else(Uid::effective, |(user, _)| user.uid);
+        who_decides(file.mode(), Uid::from_raw(file.uid()), Gid::from_raw(file.gid()), runner)
     }
 
     fn why_unreadable(&self, path: &Path) -> Option<String> {
@@ -189,8 +193,26 @@ pub(super) fn group_exists(name: &str) -> bool {
     }
 }
 
+/// Who could change a program that `runner` runs, and how to end that. What the user of a gateway owns the gateway itself cannot
+/// change from its sandbox.
+fn who_decides(mode: u32, owner: Uid, group: Gid, runner: Uid) -> Option<String> {
+    const ROOT: Gid = Gid::from_raw(0);
+    if mode & 0o002 != 0 {
+        return Some("everybody may write to it, and so decide what we run: chmod o-w it".to_owned());
+    }
+    if mode & 0o020 != 0 && group != ROOT {
+        let group = Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name);
+        return Some(format!("the group `{group}` may write to it, and so decide what we run: chmod g-w it"));
+    }
+    (!owner.is_root() && owner != runner)
+        .then(|| format!("it belongs to {}, who so decides what {} runs: chown root it", called(owner), called(runner)))
+}
+
 fn ourselves() -> String {
-    let uid = Uid::effective();
+    called(Uid::effective())
+}
+
+fn called(uid: Uid) -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| format!("user `{}`", user.name))
 }
 
@@ -236,7 +258,47 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_program_is_one_that_the_user_can_run_and_not_everybody_can_change() {
+    fn a_program_is_one_that_root_or_who_runs_it_decides_about() {
+        let (root, runner, other) = (Uid::from_raw(0), Uid::from_raw(4_000_000), Uid::from_raw(4_000_001));
+        let (roots, group) = (Gid::from_raw(0), Gid::from_raw(4_000_000));
+        for (mode, owner, group, runner, expected) in [
+            (0o755, root, roots, root, None),
+            (0o775, root, roots, runner, None),
+            (0o755, root, group, runner, None),
+            (0o755, runner, group, runner, None),
+            (0o757, root, roots, root, Some("everybody may write to it, and so decide what we run: chmod o-w it")),
+            (
+                0o775,
+                root,
+                group,
+                runner,
+                Some("the group `4000000` may write to it, and so decide what we run: chmod g-w it"),
+            ),
+            (
+                0o755,
+                other,
+                roots,
+                runner,
+                Some("it belongs to user 4000001, who so decides what user 4000000 runs: chown root it"),
+            ),
+            (
+                0o755,
+                runner,
+                roots,
+                root,
+                Some("it belongs to user 4000000, who so decides what user `root` runs: chown root it"),
+            ),
+        ] {
+            assert_eq!(
+                who_decides(mode, owner, group, runner).as_deref(),
+                expected,
+                "{mode:o} {owner} {group} {runner}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_program_is_one_that_the_user_can_run() {
         let dir = tempfile::tempdir().expect("a directory");
         let program = dir.path().join("hook");
         fs::write(&program, "#!/bin/sh\n").expect("written");
@@ -250,7 +312,6 @@ mod tests {
             (0o711, None),
             (0o644, Some("chmod +x")),
             (0o700, Some("runtime.user `nobody` has no permission at")),
-            (0o777, Some("chmod o-w")),
         ] {
             set(&program, mode);
             let why = reader.why_unrunnable(&program);

@@ -248,11 +248,9 @@ fn tls(
     let of_files = hostname.filter(|host| !has_own(host));
     let examined = certificates::build(&section.certificates, of_files, reader, report);
     webmail::look_at_names(webmails, section, &examined, report);
+    let written = acme::Written { state_dir: &file.state_dir, auth_log: file.log.auth_log.as_deref() };
     policy::Tls {
-        acme: section
-            .acme
-            .as_ref()
-            .and_then(|acme| acme::build(acme, &file.state_dir, (hostname, &examined), reader, report)),
+        acme: section.acme.as_ref().and_then(|acme| acme::build(acme, written, (hostname, &examined), reader, report)),
         certificates: examined.files,
         only_1_3: section.min_version == MinVersion::Tls13,
         client_ca: client_certificates::ca(section, reader, report),

@@ -72,7 +72,7 @@ impl JsonSchema for Program {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
-            "examples": ["/etc/gatepost/dns-hook", ["/usr/local/bin/dns", "--zone", "example.net"]]
+            "examples": ["/etc/gatepost-dns/hook", ["/usr/local/bin/dns", "--zone", "example.net"]]
         })
     }
 }

@@ -62,7 +62,7 @@ impl Advice {
     /// Asks about a certificate. A question that fails leaves what was known before.
     pub(super) async fn ask(http: &Http, directory: &str, id: String, before: Option<Self>) -> Self {
         let now = SystemTime::now();
-        let before = before.filter(|before| before.id == id);
+        let before = Self::about(Some(&id), before);
         match answer(http, directory, &id, now).await {
             Ok(advice) => advice,
             Err(why) => {
@@ -74,6 +74,12 @@ impl Advice {
                 Self { again: now + USUAL, ..before.unwrap_or(nothing) }
             }
         }
+    }
+
+    /// What was said of this certificate; `None` for what was said of another. One that cannot be asked about, because it does not
+    /// name its issuer's key, has no `id`.
+    pub(super) fn about(id: Option<&str>, said: Option<Self>) -> Option<Self> {
+        said.filter(|advice| Some(&*advice.id) == id)
     }
 
     /// Whether this is about that certificate and need not be asked for now. A clock that was set back makes it old.
@@ -111,15 +117,20 @@ fn understood(head: &HeaderMap, body: &[u8], id: &str, now: SystemTime) -> Resul
     })
 }
 
-/// Seconds, or a date (RFC 9110, section 10.2.3).
 fn until_again(head: &HeaderMap, now: SystemTime) -> Duration {
-    let text = head.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+    retry_after(head, now).unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+}
+
+/// How long to wait, as the head of an answer tells it: seconds, or a date (RFC 9110, section 10.2.3), one that is over as none to
+/// wait. It may be longer than there is time.
+pub(super) fn retry_after(head: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = head.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse().ok().map(Duration::from_secs);
     let date = || {
         let date = SystemTime::from(OffsetDateTime::parse(text, &Rfc2822).ok()?);
         Some(date.duration_since(now).unwrap_or_default())
     };
-    seconds.or_else(date).unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+    seconds.or_else(date)
 }
 
 #[cfg(test)]
@@ -149,6 +160,15 @@ mod tests {
         assert_eq!(advice.explanation.as_deref(), Some(r"https://acme.example.net/why\u{202e}"));
         assert!(advice.is_given && advice.holds("a.b", now()) && !advice.holds("a.c", now()));
         assert!(!advice.holds("a.b", now() + USUAL) && !advice.holds("a.b", now() - 19 * SHORTEST));
+    }
+
+    #[test]
+    fn advice_about_one_certificate_is_none_about_the_next() {
+        let advice = || Some(understood(&head(""), BODY.as_bytes(), "a.b", now()).expect("an answer"));
+        assert!(Advice::about(Some("a.b"), advice()).is_some());
+        assert!(Advice::about(Some("a.c"), advice()).is_none());
+        assert!(Advice::about(None, advice()).is_none(), "one without a key identifier is not the one before");
+        assert!(Advice::about(Some("a.b"), None).is_none());
     }
 
     #[test]

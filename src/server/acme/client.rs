@@ -1,5 +1,6 @@
 //! HTTP towards the CA's directory: one TLS connection a request, verified, bounded in time and size.
 
+use super::advice;
 use crate::backend::{Unconnected, connect};
 use crate::tls;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use rustls::ClientConfig;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -28,11 +29,14 @@ const REACHED: Duration = Duration::from_secs(20);
 /// The largest answer that is read; a chain of four certificates has ten kilobytes.
 const LARGEST: usize = 1024 * 1024;
 
+/// The longest that the CA's word about waiting (Retry-After) is taken for, whatever it says.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// Asks the CA. Clones share what the CA said about waiting.
 #[derive(Clone)]
 pub(super) struct Http {
     tls: Arc<ClientConfig>,
-    /// Seconds of the last Retry-After with a refusal; 0: none.
+    /// Seconds of the longest Retry-After with a refusal; 0: none.
     told_to_wait: Arc<AtomicU64>,
 }
 
@@ -56,6 +60,10 @@ impl Http {
 
     pub(super) fn forget(&self) {
         self.told_to_wait.store(0, Ordering::Relaxed);
+    }
+
+    fn refused(&self, told: Option<Duration>) {
+        self.told_to_wait.fetch_max(told.unwrap_or_default().as_secs(), Ordering::Relaxed);
     }
 
     /// Reads what stands at a URL, for everybody to see.
@@ -86,11 +94,11 @@ impl Http {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let request = of_origin_form(request, &uri)?;
-        let (head, body) = sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        let (mut head, body) = sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        let told = bound_wait(&mut head.headers, SystemTime::now());
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| error.to_string())?.to_bytes();
         if !head.status.is_success() {
-            let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            self.told_to_wait.store(seconds.unwrap_or(0), Ordering::Relaxed);
+            self.refused(told);
         }
         Ok(Response::from_parts(head, body))
     }
@@ -120,6 +128,17 @@ fn no_answer() -> String {
 /// Whether nothing came from the CA at all, as opposed to an answer that is not understood.
 pub(super) fn is_silence(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<NoAnswer>()
+}
+
+/// Puts a wait that we can bear, in seconds, in the place of the one that the head of an answer tells, and gives it. The library adds
+/// it to the time of day, and panics where there is no such time.
+fn bound_wait(head: &mut HeaderMap, now: SystemTime) -> Option<Duration> {
+    let told = advice::retry_after(head, now).map(|wait| wait.min(LONGEST_WAIT));
+    match told {
+        Some(wait) => drop(head.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()))),
+        None => drop(head.remove(RETRY_AFTER)),
+    }
+    told
 }
 
 /// A connection to one of a host's addresses.
@@ -182,6 +201,46 @@ mod tests {
 
     async fn failure_of(address: std::net::SocketAddr) -> String {
         failure(&format!("https://{address}/directory")).await
+    }
+
+    #[test]
+    fn a_wait_without_end_is_a_day_before_anybody_adds_it_up() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+        for (said, expected) in [
+            (&["0"][..], Some(0)),
+            (&["7200"], Some(7200)),
+            (&["10000000000000000000"], Some(24 * 3600)),
+            (&["18446744073709551615", "18446744073709551615"], Some(24 * 3600)),
+            (&["99999999999999999999"], None),
+            (&["-5"], None),
+            (&["soon"], None),
+            (&[""], None),
+            (&["Wed, 18 Nov 2026 13:06:40 GMT"], Some(7200)),
+            (&["Fri, 31 Dec 9999 23:59:59 GMT"], Some(24 * 3600)),
+            (&["Fri, 31 Dec 1999 23:59:59 GMT"], Some(0)),
+            (&[], None),
+        ] {
+            let mut head = HeaderMap::new();
+            for value in said {
+                head.append(RETRY_AFTER, value.parse().expect("a header"));
+            }
+            assert_eq!(bound_wait(&mut head, now).map(|wait| wait.as_secs()), expected, "{said:?}");
+            let left: Vec<_> = head.get_all(RETRY_AFTER).iter().map(|value| value.to_str().expect("text")).collect();
+            assert_eq!(left, expected.iter().map(ToString::to_string).collect::<Vec<_>>(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_wait_that_was_told_is_the_one_that_counts() {
+        let http = http();
+        http.refused(None);
+        assert_eq!(http.told_to_wait(), None);
+        for told in [Some(60), Some(7200), Some(5), None] {
+            http.refused(told.map(Duration::from_secs));
+        }
+        assert_eq!(http.clone().told_to_wait(), Some(Duration::from_secs(7200)));
+        http.forget();
+        assert_eq!(http.told_to_wait(), None);
     }
 
     #[test]

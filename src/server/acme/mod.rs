@@ -31,6 +31,7 @@ use rustls::ClientConfig;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio_util::task::AbortOnDropHandle;
 use ways::Ways;
 
 /// The longest sleep between two looks at the clock: it may be set, and a suspended machine's timers stand still.
@@ -110,6 +111,14 @@ pub(super) fn wants_restart(old: Option<&policy::Acme>, new: Option<&policy::Acm
     changed.or_else(|| (old.ca != new.ca).then_some("tls.acme.ca changed"))
 }
 
+/// Sees a part of ours to its end, and says it aloud if that is a panic: mail goes on without it, and nobody would notice.
+pub(super) async fn not_in_silence(work: impl Future<Output = ()> + Send + 'static) {
+    let ended = AbortOnDropHandle::new(tokio::spawn(work)).await;
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("acme: a fault of the program: no certificate is renewed until gatepost is restarted");
+    }
+}
+
 /// Keeps the certificates of the policy in force, for as long as the process lives.
 pub(super) async fn keep(server: Arc<Server>, means: Means) {
     let Means { challenge, listening, helper, trust } = means;
@@ -150,9 +159,14 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
             }
         }
         let round = Round { server: &server, http: &http, ways: &ways, acme: &acme, folder: &folder };
-        let mut wait = LOOK;
+        let (mut wait, mut told) = (LOOK, None);
         for lane in lanes.iter_mut().filter(|lane| wanted.contains(&lane.kind)) {
+            lane.heed(told);
             wait = wait.min(round.run(lane).await);
+            told = told.max(lane.told.take());
+        }
+        for lane in &mut lanes {
+            lane.heed(told);
         }
         kept = Some((folder, lanes));
         tokio::select! {
@@ -162,17 +176,26 @@ pub(super) async fn keep(server: Arc<Server>, means: Means) {
     }
 }
 
-/// What is known of one kind of certificate. What befalls one kind does not hold up the other.
+/// What is known of one kind of certificate. What befalls one kind does not hold up the other, unless the CA wants to be left alone.
 struct Lane {
     kind: KeyKind,
     tries: tls::Tries,
+    /// What the CA asked for when it refused, until the other kinds have heard it.
+    told: Option<Duration>,
     advice: Option<Advice>,
 }
 
 impl Lane {
     async fn begin(kind: KeyKind, folder: &Folder) -> Self {
         let tries = on_disk(folder, move |folder| folder.tries(kind)).await.unwrap_or_default();
-        Self { kind, tries, advice: None }
+        Self { kind, tries, told: None, advice: None }
+    }
+
+    /// Takes what the CA told another kind.
+    fn heed(&mut self, told: Option<Duration>) {
+        if let Some(told) = told {
+            self.tries.heed(SystemTime::now(), told);
+        }
     }
 }
 
@@ -248,12 +271,14 @@ impl Round<'_> {
 
     /// Asks the CA when it wants this certificate renewed, unless it has said so and that holds.
     async fn take_advice(&self, lane: &mut Lane, identity: &Identity) {
-        let Some(id) = tls::certificate_id(identity) else { return };
-        if lane.advice.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+        let id = tls::certificate_id(identity);
+        let before = Advice::about(id.as_deref(), lane.advice.take());
+        let Some(id) = id else { return };
+        if before.as_ref().is_some_and(|advice| advice.holds(&id, SystemTime::now())) {
+            lane.advice = before;
             return;
         }
-        let before = lane.advice.take();
-        let known = before.as_ref().filter(|before| before.id == id).and_then(|before| before.window);
+        let known = before.as_ref().and_then(|before| before.window);
         let advice = Advice::ask(self.http, &self.acme.directory, id, before).await;
         if let Some(window) = advice.window.filter(|window| known != Some(*window)) {
             let [start, end] = [window.start(), window.end()].map(humantime::format_rfc3339_seconds);
@@ -271,7 +296,8 @@ impl Round<'_> {
     }
 
     async fn fail(&self, lane: &mut Lane) {
-        lane.tries.fail(SystemTime::now(), self.http.told_to_wait(), rand::random());
+        lane.told = self.http.told_to_wait();
+        lane.tries.fail(SystemTime::now(), lane.told, rand::random());
         let (kind, known) = (lane.kind, lane.tries.clone());
         if let Some(Err(error)) = on_disk(self.folder, move |folder| folder.keep_tries(kind, &known)).await {
             tracing::error!("acme: {error}");
@@ -356,7 +382,40 @@ fn shown(kind: KeyKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Observe;
     use crate::policy::{AcmeKey, DnsHook};
+    use std::io::Write;
+    use std::sync::Mutex;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_ends_the_renewals_is_said_and_an_end_as_it_should_be_is_not() {
+        let sink = Sink::default();
+        let observe = Observe::with_sink(Box::new(sink.clone()));
+        let subscriber = tracing_subscriber::registry().with(observe.diagnostics());
+        let _here = tracing::subscriber::set_default(subscriber);
+        let said = || {
+            observe.flush();
+            String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("text")
+        };
+        not_in_silence(async {}).await;
+        assert_eq!(said(), "");
+        not_in_silence(async { panic!("the test's own") }).await;
+        assert!(said().contains("no certificate is renewed until gatepost is restarted"), "{}", said());
+    }
 
     #[test]
     fn what_is_bound_or_read_before_the_sandbox_wants_a_restart_and_nothing_else_does() {

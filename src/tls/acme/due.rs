@@ -76,6 +76,14 @@ impl Tries {
         self.in_a_row += 1;
     }
 
+    /// Notes a wait that the CA asked for when another kind was refused: it is of the gateway, not of a kind, that it has enough.
+    pub fn heed(&mut self, now: SystemTime, told: Duration) {
+        let told = told.min(LONGEST_WAIT);
+        if told > self.own_wait(now) {
+            self.wait = Some((now, told));
+        }
+    }
+
     /// Notes that all went well.
     pub fn succeed(&mut self) {
         self.in_a_row = 0;
@@ -83,19 +91,27 @@ impl Tries {
     }
 
     /// How long to wait from now before the next try; zero: it may be at once. So many kinds of certificate are wanted for the
-    /// same names: each has its share of what the CA takes in an hour, and none waits for what befell another.
+    /// same names: each has its share of what the CA takes in an hour, and none waits for what befell another, unless the CA said
+    /// so ([`Tries::heed`]).
     pub fn wait(&self, now: SystemTime, kinds: usize) -> Duration {
-        // A time that lies far ahead was written by a clock that was wrong, and is not waited for at all.
-        let left = |since: SystemTime, wait: Duration| match now.duration_since(since) {
-            Ok(over) => wait.saturating_sub(over),
-            Err(ahead) if ahead.duration() > wait => Duration::ZERO,
-            Err(_) => wait,
-        };
-        let own = self.wait.map(|(since, wait)| left(since, wait)).unwrap_or_default();
         let share = (MOST_AN_HOUR / kinds.max(1)).max(1);
         let oldest =
             self.failed.iter().rev().nth(share - 1).map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(*at));
-        own.max(oldest.map(|at| left(at, HOUR)).unwrap_or_default())
+        self.own_wait(now).max(oldest.map(|at| left(now, at, HOUR)).unwrap_or_default())
+    }
+
+    /// Without the hour's share.
+    fn own_wait(&self, now: SystemTime) -> Duration {
+        self.wait.map(|(since, wait)| left(now, since, wait)).unwrap_or_default()
+    }
+}
+
+/// What is left of a wait. A time that lies far ahead was written by a clock that was wrong, and is not waited for at all.
+fn left(now: SystemTime, since: SystemTime, wait: Duration) -> Duration {
+    match now.duration_since(since) {
+        Ok(over) => wait.saturating_sub(over),
+        Err(ahead) if ahead.duration() > wait => Duration::ZERO,
+        Err(_) => wait,
     }
 }
 
@@ -163,6 +179,23 @@ mod tests {
         assert_eq!(tries.wait(now(), 1), Duration::ZERO);
         tries.fail(now(), None, 1.0);
         assert_eq!(tries.wait(now(), 1), MINUTE * 5 * 5 / 4, "the row begins anew, and chance adds a quarter at most");
+    }
+
+    #[test]
+    fn what_one_kind_was_told_holds_for_the_other_and_shortens_no_wait() {
+        let mut tries = Tries::default();
+        tries.heed(now(), MINUTE * 90);
+        assert_eq!(tries.wait(now(), 2), MINUTE * 90);
+        tries.heed(now() + MINUTE * 30, MINUTE * 20);
+        assert_eq!(tries.wait(now() + MINUTE * 30, 2), MINUTE * 60);
+        tries.heed(now(), MINUTE * 60 * 24 * 365);
+        assert_eq!(tries.wait(now(), 2), MINUTE * 60 * 24);
+        tries.heed(now(), Duration::MAX);
+        assert_eq!(tries.wait(now(), 2), MINUTE * 60 * 24);
+        let mut fresh = Tries::default();
+        fresh.heed(now(), MINUTE);
+        fresh.fail(now() + MINUTE, None, 0.0);
+        assert_eq!(fresh.wait(now() + MINUTE, 2), MINUTE * 5, "it is no failure of its own");
     }
 
     #[test]

@@ -77,6 +77,16 @@ fn what_is_not_as_it_was_asked_for_does_not_replace_what_works() {
         let error = folder.keep(&request, &chain, &ours, now).expect_err("it is not good").to_string();
         assert!(error.contains(expected), "{error}");
     }
+    // What could not be read back would be asked for again at once.
+    let chain = issue(&authority, &request, 90 * DAY, now);
+    for (more, expected) in [
+        ("a comment\n".repeat(110_000), "octets"),
+        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".to_owned(), "passphrase"),
+    ] {
+        let error =
+            folder.keep(&request, &(chain.clone() + &more), &ours, now).expect_err("it is not good").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     let chain = issue(&authority, &other_names, 90 * DAY, now);
     let error = folder.keep(&other_names, &chain, &ours, now).expect_err("it is for others").to_string();
     assert!(error.contains("not for mail.example.net"), "{error}");

@@ -6,7 +6,7 @@ use crate::kept::{Kept, own_address, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A hook in the pebble's directory, and the file in which it notes its calls.
@@ -115,7 +115,7 @@ fn the_script_of_the_documentation_brings_a_certificate() {
     let script = script.split("```").next().expect("it has an end");
     let here = script
         .replace("server 192.0.2.53", &format!("server 127.0.0.1 {}", pebble.names.1.port()))
-        .replace("/etc/gatepost/dns.key", &pebble.directory.join("dns.key").display().to_string());
+        .replace("/etc/gatepost-dns/key", &pebble.directory.join("dns.key").display().to_string());
     assert!(here.contains("127.0.0.1") && !here.contains("/etc"), "{here}");
     let hook = Script::new(&pebble, "");
     hook.is(format!("#!/bin/sh\n{here}"));
@@ -170,6 +170,8 @@ fn a_hook_brings_a_certificate_for_all_names_of_a_domain_and_its_records_go_agai
     gateway.wait_for("a refusal", |log| log.contains("needs a restart: tls.acme.hook_timeout changed").then_some(()));
     let helper = &calls[0][4];
     assert!(is_there(helper));
+    let environment = std::fs::metadata(Path::new("/proc").join(helper).join("environ")).expect("it is there");
+    assert_eq!(environment.uid(), 0, "who may not be dumped is read by root alone");
     assert!(gateway.kept.stop().success(), "{}", gateway.log());
     until("the helper to end with the gateway", || (!is_there(helper)).then_some(()));
 }

@@ -56,6 +56,8 @@ pub fn run_hooks(command: &HookCommand) -> io::Result<()> {
 /// Gives up what the gateway has and hooks do not want. Each of these may fail without harm.
 fn become_modest() {
     let _ = prctl::set_name(c"gatepost-hook");
+    // The environment, which the hook is to have, may hold secrets. What the gateway forbade ended when we were started.
+    let _ = crate::server::privileges::forbid_dumps();
     // A unit's AmbientCapabilities let the gateway bind low ports.
     let _ = rustix::thread::clear_ambient_capability_set();
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {

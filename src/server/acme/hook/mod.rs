@@ -110,20 +110,30 @@ impl Helper {
     pub(in super::super) fn start(hook: &DnsHook) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("gatepost").arg(SUBCOMMAND).arg("--limit");
-        command.arg(humantime::format_duration(hook.timeout).to_string());
-        command.arg("--").arg(&hook.program).args(&hook.arguments);
-        // Standard error is ours: a helper that cannot begin says so there. In a group of its own a Ctrl-C that has the gateway
-        // drain leaves it at work.
-        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).current_dir("/").process_group(0);
-        // What the service manager tells us is not for hooks.
-        for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
-        {
-            command.env_remove(variable);
-        }
-        Ok(Self { child: command.spawn()?, socket, limit: hook.timeout })
+        Ok(Self { child: helper_for(hook, theirs).spawn()?, socket, limit: hook.timeout })
     }
+}
+
+/// What is started, with `socket` as its standard input.
+fn helper_for(hook: &DnsHook, socket: UnixStream) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("gatepost").arg(SUBCOMMAND).arg("--limit");
+    command.arg(humantime::format_duration(hook.timeout).to_string());
+    command.arg("--").arg(&hook.program).args(&hook.arguments);
+    // Standard error is ours: a helper that cannot begin says so there. In a group of its own a Ctrl-C that has the gateway
+    // drain leaves it at work.
+    command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).current_dir("/").process_group(0);
+    // What the service manager tells us is not for hooks.
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        command.env_remove(variable);
+    }
+    // Our home is often state_dir. Python, curl and others run or obey what they find at home, and whoever broke into the
+    // gateway can put files there.
+    for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"] {
+        command.env_remove(variable);
+    }
+    command.env("HOME", "/");
+    command
 }
 
 /// Has the hook run.

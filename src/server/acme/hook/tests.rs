@@ -46,6 +46,18 @@ async fn a_hook_is_told_what_to_do_by_arguments_and_by_variables() {
     assert_eq!(std::fs::read_to_string(file).expect("called"), call("present") + &call("cleanup"));
 }
 
+#[test]
+fn a_hook_is_at_home_where_the_gateway_writes_nothing() {
+    let hook = DnsHook { program: "/bin/true".into(), arguments: Vec::new(), timeout: LONG, wait: LONG };
+    let (_ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let command = helper_for(&hook, theirs);
+    let set: std::collections::BTreeMap<_, _> = command.get_envs().collect();
+    assert_eq!(set.get("HOME".as_ref() as &std::ffi::OsStr), Some(&Some("/".as_ref())));
+    for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "NOTIFY_SOCKET"] {
+        assert_eq!(set.get(variable.as_ref() as &std::ffi::OsStr), Some(&None), "{variable} is taken away");
+    }
+}
+
 #[tokio::test]
 async fn what_a_hook_says_no_with_is_passed_on_in_one_line_and_not_without_end() {
     let said = fault("echo 'no such zone' >&2; printf 'SERV\\033FAIL\\n' >&2; exit 3", LONG).await;
