@@ -2,6 +2,7 @@
 
 use super::portal::{DOCUMENTS, Portal};
 use super::{BackendTls, Policy, ServerName};
+use std::net::Ipv6Addr;
 
 /// How often a path is decoded to see what hides in it; servers decode once, careless ones twice.
 const MOST_ROUNDS: usize = 4;
@@ -123,6 +124,20 @@ pub fn host_name(authority: &str) -> String {
         _ => authority,
     };
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// Whether this is what may stand in `Host` (RFC 9110 section 7.2): a host name or an address, and perhaps a port in digits. Old
+/// scripts make links of whatever stands there.
+pub fn is_authority(text: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if let Some(literal) = text.strip_prefix('[') {
+        return literal.split_once(']').is_some_and(|(address, rest)| {
+            address.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+        });
+    }
+    let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !name.is_empty() && name.bytes().all(is_of_name) && is_port(port)
 }
 
 /// A path without its dot segments (RFC 3986 section 5.2.4). None where another reader may see a path in it that we do not:
@@ -290,6 +305,42 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(host_name(authority), name);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_host_is_a_name_or_an_address_and_a_port() {
+        for authority in [
+            "mail.example.net",
+            "Mail_1.example.net.:8443",
+            "192.0.2.1",
+            "192.0.2.1:443",
+            "[2001:db8::1]",
+            "[2001:db8::1]:443",
+        ] {
+            assert!(is_authority(authority), "{authority}");
+        }
+        for authority in [
+            "",
+            ":443",
+            "[2001:db8::bad]/x.example.net",
+            "[2001:db8::bad]:443/x.example.net",
+            "[mail.example.net]",
+            "2001:db8::1",
+            "a@b.example.net",
+            "3232235777/x.example.net",
+            "mail.example.net:+80",
+            "mail.example.net:",
+            "mail.example.net:70000",
+            "mail.example.net:80/",
+            "mail.example.net?",
+            "mail.example.net#",
+            "mail.example.net\\",
+            "mail%2eexample.net",
+            "a,b.example.net",
+            "m\u{e4}il.example.net",
+        ] {
+            assert!(!is_authority(authority), "{authority}");
         }
     }
 }

@@ -285,6 +285,7 @@ fn what_two_readers_would_read_differently_is_not_passed_on() {
         format!("POST /webmail/ HTTP/1.0\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("GET http://{NAME}/webmail/ HTTP/1.1\r\n{host}\r\n"),
         "GET /webmail/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
+        "GET /webmail/ HTTP/1.1\r\nHost: a@b.example.net\r\nConnection: close\r\n\r\n".to_owned(),
         format!("TRACE /webmail/ HTTP/1.1\r\n{host}\r\n"),
         format!("GET /webmail/a b HTTP/1.1\r\n{host}\r\n"),
     ] {

@@ -25,7 +25,7 @@ use super::traffic::Traffic;
 use super::trouble::Trouble;
 use crate::backend::Lost;
 use crate::policy::ServerName;
-use crate::policy::webmail::{Webmail, host_name};
+use crate::policy::webmail::{Webmail, host_name, is_authority};
 use crate::session::Visitor;
 use body::{Pace, Sent};
 use http_body_util::Either;
@@ -145,7 +145,8 @@ impl Passage<'_> {
             }
             return HeaderValue::from_str(&policy.hostname).map_err(|_| Trouble::BadRequest);
         };
-        let name = host_name(authority.to_str().map_err(|_| Trouble::BadRequest)?);
+        let text = authority.to_str().ok().filter(|text| is_authority(text)).ok_or(Trouble::BadRequest)?;
+        let name = host_name(text);
         let certificates = self.visitor.shared.tls.load().certificates();
         let is_ours = name == policy.hostname
             || policy.portal.webmail_names().any(|own| own == name)
