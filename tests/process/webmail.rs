@@ -270,6 +270,9 @@ fn what_two_readers_would_read_differently_is_not_passed_on() {
         "/webmail/%252e%252e/private",
         "/webmail/a%00",
         "/webmail/a%0d%0ab",
+        "/webmail/%c0%ae%c0%ae/private",
+        "/webmail/..%u002fprivate",
+        "/webmail/..%20/private",
     ] {
         raw(&gateway, &format!("GET {path} HTTP/1.1\r\n{host}\r\n")).is(400);
     }
