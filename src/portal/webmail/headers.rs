@@ -24,8 +24,10 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// What gateways say of a client. Old scripts believe each, so a client's own never pass. `Proxy` would become HTTP_PROXY in a CGI
 /// script (httpoxy).
-const OF_GATEWAYS: [&str; 12] = [
+const OF_GATEWAYS: [&str; 19] = [
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-visitor",
     "client-ip",
     "fastly-client-ip",
     "forwarded",
@@ -33,10 +35,33 @@ const OF_GATEWAYS: [&str; 12] = [
     "proxy",
     "true-client-ip",
     "via",
-    "x-client-ip",
     "x-cluster-client-ip",
-    "x-original-url",
+    "x-host",
+    "x-http-host-override",
+    "x-originating-ip",
+    "x-proto",
+    "x-proxyuser-ip",
     "x-real-ip",
+    "x-scheme",
+    "x-url-scheme",
+];
+
+/// How names begin that say who the client is, how he came, or which path or host he meant: IIS and frameworks take the path from
+/// `X-Original-URL` and `X-Rewrite-URL`, and what stands behind a login elsewhere takes the user from `Remote-User` and its kin.
+const OF_GATEWAYS_BEGIN: [&str; 13] = [
+    "remote-",
+    "ssl-",
+    "x-arr-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-client-",
+    "x-forwarded",
+    "x-original-",
+    "x-proxy-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-ssl-",
+    "x-webauth-",
 ];
 
 /// The headers for the old server. `authority` is what the browser calls us.
@@ -133,7 +158,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// A name with an underscore is the same to a CGI script as one with a hyphen, and no browser sends one.
 fn is_of_gateways(name: &str) -> bool {
-    name.contains('_') || name.starts_with("x-forwarded") || OF_GATEWAYS.contains(&name)
+    name.contains('_')
+        || OF_GATEWAYS.contains(&name)
+        || OF_GATEWAYS_BEGIN.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether a browser asks for a WebSocket (RFC 6455 section 4.1). No other protocol is changed to.
@@ -222,6 +249,44 @@ mod tests {
             "keep-alive",
         ] {
             assert!(!passed.contains_key(name), "{name}");
+        }
+        for name in [
+            "x-rewrite-url",
+            "x-original-url",
+            "x-original-host",
+            "x-original-forwarded-for",
+            "x-host",
+            "x-http-host-override",
+            "remote-user",
+            "remote-addr",
+            "x-remote-user",
+            "x-remote-addr",
+            "x-remote-ip",
+            "x-webauth-user",
+            "x-authenticated-user",
+            "x-auth-request-email",
+            "x-proxy-user",
+            "x-originating-ip",
+            "x-proxyuser-ip",
+            "x-client-ip",
+            "x-client-cert",
+            "x-ssl-client-s-dn",
+            "ssl-client-cert",
+            "x-arr-clientcert",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "x-scheme",
+            "x-url-scheme",
+            "x-forwarded-scheme",
+            "front-end-https",
+        ] {
+            let passed = inward(headers(&[(name, "forged")]), "192.0.2.1".parse().expect("one"), &authority, false);
+            assert!(!passed.contains_key(name), "{name}");
+        }
+        // What scripts of the webmail's own send is theirs.
+        for name in ["x-requested-with", "x-csrf-token", "x-roundcube-request", "origin", "referer", "authorization"] {
+            let passed = inward(headers(&[(name, "its own")]), "192.0.2.1".parse().expect("one"), &authority, false);
+            assert_eq!(all(&passed, name), ["its own"]);
         }
         assert!(!asks_for_socket(&sent));
         let socket = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]);
