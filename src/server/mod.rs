@@ -62,8 +62,6 @@ pub struct Server {
     workers: Vec<Handle>,
     /// Descriptors the process may have.
     descriptors: u64,
-    /// The effective bound on sessions.
-    limit: AtomicUsize,
     source: Source,
     started: Instant,
 }
@@ -153,6 +151,7 @@ impl Server {
             tls: ArcSwap::from_pointee(keeper.tls().clone()),
             observe,
             pages: OnceLock::new(),
+            limit: AtomicUsize::new(1),
         });
         let server = Arc::new(Self {
             registry: Registry::default(),
@@ -167,7 +166,6 @@ impl Server {
             draining: AtomicBool::new(false),
             workers: workers.runtimes().to_vec(),
             descriptors,
-            limit: AtomicUsize::new(1),
             source,
             started: Instant::now(),
         });
@@ -222,10 +220,9 @@ impl Server {
         }
     }
 
-    /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a
-    /// session, and some for the process itself).
+    /// The sessions there may be, as [`Shared::sessions_limit`] has them.
     pub fn sessions_limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.shared.sessions_limit()
     }
 
     /// Puts the policy's bound on sessions in force, and says it.
@@ -235,7 +232,7 @@ impl Server {
         let by_descriptors = usize::try_from(self.descriptors.saturating_sub(reserve) / 2).unwrap_or(usize::MAX);
         let wanted = policy.limits.sessions;
         let limit = wanted.min(by_descriptors.max(1));
-        self.limit.store(limit, Ordering::Relaxed);
+        self.shared.limit.store(limit, Ordering::Relaxed);
         self.shared.observe.metrics().sessions_limit(limit);
         if limit < wanted {
             tracing::warn!(
