@@ -22,7 +22,7 @@ pub use sandbox::{ConfineError, Sandbox, confine};
 pub use workers::{Workers, runtime};
 
 use crate::backend::Backends;
-use crate::gate::{Gate, NoGrant};
+use crate::gate::{Counts, Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::{Policy, Spoken};
 use crate::proto::Protocol;
@@ -48,6 +48,8 @@ pub struct Server {
     policy: ArcSwap<Policy>,
     shared: Arc<Shared>,
     registry: Registry,
+    /// Those of the sessions that are on `tcp` listeners.
+    tunnels: Arc<Counts<()>>,
     doors: Mutex<Vec<listener::Door>>,
     keeper: Mutex<Keeper>,
     /// Held while a new configuration is taken: one at a time.
@@ -155,6 +157,7 @@ impl Server {
         });
         let server = Arc::new(Self {
             registry: Registry::default(),
+            tunnels: Arc::default(),
             policy: ArcSwap::from_pointee(policy),
             shared,
             doors: Mutex::default(),
@@ -223,6 +226,16 @@ impl Server {
     /// The sessions there may be, as [`Shared::sessions_limit`] has them.
     pub fn sessions_limit(&self) -> usize {
         self.shared.sessions_limit()
+    }
+
+    /// How many of them may be on `tcp` listeners; all, where there is nothing else.
+    fn tunnels_limit(&self) -> usize {
+        let policy = self.policy.load();
+        if policy.listeners.is_empty() && policy.pages.is_empty() {
+            self.shared.sessions_limit()
+        } else {
+            self.shared.share_of_sessions()
+        }
     }
 
     /// Puts the policy's bound on sessions in force, and says it.
