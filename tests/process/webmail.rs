@@ -187,8 +187,16 @@ fn a_websocket_passes_both_ways_and_ends_with_either_side() {
     let closed = gateway.event("session.closed");
     assert_eq!(closed["reason"], "webmail");
     assert!(closed["bytes_in"].as_u64() > Some(100_000) && closed["bytes_out"].as_u64() > Some(100_000), "{closed}");
-    // One that is open does not hold up the end of the gateway.
     let mut stream = open(&gateway);
+    // A server that vanished is noticed: the kernel's timer for that runs (proc(5)) on the connection to it.
+    let (away, runs) = (format!("0100007F:{:04X}", server.address.port()), "02:");
+    super::outcome::until("a keepalive", || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let mut connected = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let is_kept = |socket: &Vec<&str>| socket[2] == away && socket[3] == "01" && socket[5].starts_with(runs);
+        connected.any(|socket| is_kept(&socket)).then_some(())
+    });
+    // One that is open does not hold up the end of the gateway.
     gateway.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(stream.read(&mut [0]).unwrap_or_default(), 0);
     assert_eq!(gateway.ended(), Some(0));
