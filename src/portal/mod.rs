@@ -87,8 +87,10 @@ impl HelpPage {
         let portal = &visitor.policy.portal;
         let Room { most, most_of_one } = if portal.webmails.is_empty() { FOR_PAGE } else { FOR_WEBMAIL };
         let room = Room { most: most.min(visitor.shared.share_of_sessions()), most_of_one };
-        let network = visitor.shared.gate.network(visitor.client);
-        let Some(_seat) = self.visitors.take(network, room) else { return Served::Page };
+        let networks = visitor.shared.gate.networks(visitor.client);
+        let is_everybody = visitor.shared.gate.may_be_everybody(visitor.client);
+        let room = if is_everybody { room.for_everybody() } else { room };
+        let Some(_seat) = self.visitors.take(&networks, room) else { return Served::Page };
         let (leave, traffic) = (&visitor.leave, &Traffic::default());
         let (stream, still) = Watched::new(stream, portal.webmail_timeout + STILL);
         let service = service_fn(|request| {

@@ -85,10 +85,10 @@ impl Passage<'_> {
         if visitor.shared.gate.banned(visitor.client).is_some_and(|ban| ban.closed) {
             return Err(Trouble::Banned);
         }
-        let network = visitor.shared.gate.network(visitor.client);
+        let networks = visitor.shared.gate.networks(visitor.client);
         let is_everybody = visitor.shared.gate.may_be_everybody(visitor.client);
-        let room = if is_everybody { Room { most_of_one: ROOM.most, ..ROOM } } else { ROOM };
-        let seat = self.servers.seats.take(network, room).ok_or(Trouble::Full)?;
+        let room = if is_everybody { ROOM.for_everybody() } else { ROOM };
+        let seat = self.servers.seats.take(&networks, room).ok_or(Trouble::Full)?;
         let under_way = self.traffic.begin();
 
         let (head, body) = request.into_parts();
