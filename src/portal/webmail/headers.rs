@@ -2,7 +2,7 @@
 //! the browser in our words only.
 
 use super::{cookies, place};
-use crate::policy::webmail::{Webmail, host_name};
+use crate::policy::webmail::{Entrance, Webmail, host_name};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -64,6 +64,18 @@ const OF_GATEWAYS_BEGIN: [&str; 13] = [
     "x-webauth-",
 ];
 
+/// What an answer says of a whole name, or has hold for it. It is a webmail's where the name is.
+const OF_A_NAME: [&str; 8] = [
+    "clear-site-data",
+    "nel",
+    "origin-agent-cluster",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+];
+
 /// The headers for the old server. `authority` is what the browser calls us.
 pub(super) fn inward(mut headers: HeaderMap, client: IpAddr, authority: &HeaderValue, socket: bool) -> HeaderMap {
     drop_hop_by_hop(&mut headers);
@@ -101,6 +113,11 @@ pub(super) fn outward(headers: &mut HeaderMap, webmail: &Webmail, authority: &st
     // Both are about the whole name, which is not the webmail's to decide on.
     headers.remove(header::ALT_SVC);
     headers.remove(header::STRICT_TRANSPORT_SECURITY);
+    if let Entrance::Path(_) = webmail.entrance {
+        for name in OF_A_NAME {
+            headers.remove(name);
+        }
+    }
     if !hsts.is_zero()
         && let Ok(value) = HeaderValue::from_str(&format!("max-age={}", hsts.as_secs()))
     {
@@ -176,7 +193,6 @@ pub(super) fn asks_for_socket(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use crate::policy::ServerName;
-    use crate::policy::webmail::Entrance;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -297,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_made_one_of_ours() {
-        let webmail = Webmail {
+        let mut webmail = Webmail {
             entrance: Entrance::Path("/webmail/".to_owned()),
             server: ServerName { host: "old".to_owned(), port: 80 },
             tls: None,
@@ -328,5 +344,21 @@ mod tests {
         }
         outward(&mut answer, &webmail, "mail.example.net", Duration::from_secs(60));
         assert_eq!(all(&answer, "strict-transport-security"), ["max-age=60"]);
+        // A name of its own is the webmail's to decide on, our path is not.
+        let of_name = headers(&[
+            ("service-worker-allowed", "/"),
+            ("clear-site-data", "\"*\""),
+            ("public-key-pins", "max-age=9"),
+            ("nel", "{}"),
+            ("report-to", "{}"),
+            ("reporting-endpoints", "a=\"https://evil.example/\""),
+        ]);
+        let mut below = of_name.clone();
+        outward(&mut below, &webmail, "mail.example.net", Duration::ZERO);
+        assert!(below.is_empty(), "{below:?}");
+        webmail.entrance = Entrance::Name("webmail.example.net".to_owned());
+        let mut named = of_name.clone();
+        outward(&mut named, &webmail, "webmail.example.net", Duration::ZERO);
+        assert_eq!(named, of_name);
     }
 }
