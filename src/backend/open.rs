@@ -19,6 +19,14 @@ use tokio::time::Instant;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
 
+/// Sets up a connection; a socket that refuses an option still works.
+pub(super) fn prepare(stream: &TcpStream) {
+    // A dialogue of small lines must not wait for Nagle.
+    let _ = stream.set_nodelay(true);
+    // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE);
+}
+
 /// What a session asks of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -197,10 +205,7 @@ impl Backends {
             Unconnected::Timeout => too_late(),
             Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
         })?;
-        // A dialogue of small lines must not wait for Nagle; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
-        // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        prepare(&stream);
         // Ahead of TLS, and of the greeting. It fits into any socket's buffer.
         if let Some(header) = header {
             let written = tokio::time::timeout_at(deadline, stream.write_all(&header)).await;

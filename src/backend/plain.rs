@@ -1,6 +1,7 @@
 //! A server that speaks nothing of mail: a webmail's web server, dialled as any other, in the clear or under TLS.
 
 use super::connect::{Unconnected, connect};
+use super::open::prepare;
 use super::{BackendStream, Backends, Lost};
 use crate::policy::{BackendTls, ServerName, Timeouts};
 use tokio::net::TcpStream;
@@ -33,8 +34,7 @@ impl Backends {
             Unconnected::Timeout => too_late(),
             Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
         })?;
-        // A request is written at once; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
+        prepare(&stream);
         let stream = BackendStream::plain(stream);
         match tls {
             Some(tls) => stream.start_tls(tls, name, timeouts.tls_handshake).await,

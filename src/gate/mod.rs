@@ -269,6 +269,13 @@ impl Gate {
         Place::of(client, &self.rules.load().limits).own
     }
 
+    /// The networks that a client is counted in, the narrow one first, each with how many times what one network may have it may
+    /// have: [`Gate::network`], and for IPv6 the /48 around it.
+    pub fn networks(&self, client: IpAddr) -> Vec<(IpNet, usize)> {
+        let place = Place::of(client, &self.rules.load().limits);
+        place.nets().map(|net| (net, place.many(net, 1))).collect()
+    }
+
     /// Whether the address is this host's own default gateway, behind which there may be everybody.
     pub fn may_be_everybody(&self, client: IpAddr) -> bool {
         self.gateways.contains(client.to_canonical())

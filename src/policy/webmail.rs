@@ -2,6 +2,7 @@
 
 use super::portal::{DOCUMENTS, Portal};
 use super::{BackendTls, Policy, ServerName};
+use std::net::Ipv6Addr;
 
 /// How often a path is decoded to see what hides in it; servers decode once, careless ones twice.
 const MOST_ROUNDS: usize = 4;
@@ -125,8 +126,23 @@ pub fn host_name(authority: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
+/// Whether this is what may stand in `Host` (RFC 9110 section 7.2): a host name or an address, and perhaps a port in digits. Old
+/// scripts make links of whatever stands there.
+pub fn is_authority(text: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if let Some(literal) = text.strip_prefix('[') {
+        return literal.split_once(']').is_some_and(|(address, rest)| {
+            address.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+        });
+    }
+    let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !name.is_empty() && name.bytes().all(is_of_name) && is_port(port)
+}
+
 /// A path without its dot segments (RFC 3986 section 5.2.4). None where another reader may see a path in it that we do not:
-/// encoded or parameterised dot segments, backslashes, control characters.
+/// encoded or parameterised dot segments, dots before blanks, backslashes, control characters, and what old servers take for
+/// letters besides `%XX`.
 pub fn normal(path: &str) -> Option<String> {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.strip_prefix('/')?.split('/').peekable();
@@ -162,10 +178,38 @@ pub fn normal(path: &str) -> Option<String> {
 /// Whether a segment is a dot segment to some reader, or a character ends or splits paths for some.
 fn hides(path: &[u8]) -> bool {
     let is_dots = |segment: &[u8]| {
-        let bare = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        matches!(bare, b"." | b"..")
+        // Encoded, `?` and `#` are part of the path to us, and its end to who decodes too early.
+        let bare = segment.split(|byte| matches!(byte, b';' | b'?' | b'#')).next().unwrap_or_default();
+        // Windows leaves out blanks and dots at the end of a name.
+        let is_padded = bare.contains(&b' ') && bare.contains(&b'.') && bare.iter().all(|byte| b" .".contains(byte));
+        matches!(bare, b"." | b"..") || is_padded
     };
-    path.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\') || path.split(|byte| *byte == b'/').any(is_dots)
+    path.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\')
+        || path.split(|byte| *byte == b'/').any(is_dots)
+        || is_overlong(path)
+        || has_wide_escape(path)
+}
+
+/// Whether there is a character in more octets than it needs (RFC 3629 section 3): to old servers `C0 AE` is a dot.
+fn is_overlong(path: &[u8]) -> bool {
+    path.iter().enumerate().any(|(at, byte)| {
+        let next = path.get(at + 1).copied().unwrap_or_default();
+        match byte {
+            // Whatever follows: some look at six bits of it alone.
+            0xc0 | 0xc1 => true,
+            0xe0 => matches!(next, 0x80..=0x9f),
+            0xf0 => matches!(next, 0x80..=0x8f),
+            0xf8 => matches!(next, 0x80..=0x87),
+            0xfc => matches!(next, 0x80..=0x83),
+            _ => false,
+        }
+    })
+}
+
+/// Whether there is a `%uXXXX`, which IIS takes for a character.
+fn has_wide_escape(path: &[u8]) -> bool {
+    path.windows(6)
+        .any(|piece| matches!(piece, [b'%', b'u' | b'U', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// The path with `%XX` taken for what it stands for; what is no such thing stays.
@@ -226,6 +270,29 @@ mod tests {
             ("/webmail/%25252525252e", None),
             ("/webmail/a%00.php", None),
             ("/webmail/a%0d%0aX:", None),
+            ("/webmail/%c0%ae%c0%ae/", None),
+            ("/webmail/..%c0%af../", None),
+            ("/webmail/..%c1%9c", None),
+            ("/webmail/%e0%80%ae%e0%80%ae/", None),
+            ("/webmail/%f0%80%80%ae./", None),
+            ("/webmail/%fc%80%80%80%80%ae./", None),
+            ("/webmail/%25c0%25ae./", None),
+            ("/webmail/%u002e%u002e/", None),
+            ("/webmail/..%u002f", None),
+            ("/webmail/..%U005c", None),
+            ("/webmail/%25u002e./", None),
+            ("/webmail/..%20/private", None),
+            ("/webmail/.%2e%20%20", None),
+            ("/webmail/..%20./private", None),
+            ("/webmail/%20../private", None),
+            ("/webmail/..%20;a/private", None),
+            ("/webmail/..%3f/private", None),
+            ("/webmail/..%23/private", None),
+            ("/webmail/%20/a.%20b/100%uns", Some("/webmail/%20/a.%20b/100%uns")),
+            (
+                "/webmail/%E2%82%AC/%E0%A4%85/%F0%9F%93%A7/b%FCro",
+                Some("/webmail/%E2%82%AC/%E0%A4%85/%F0%9F%93%A7/b%FCro"),
+            ),
             ("webmail", None),
             ("*", None),
             ("", None),
@@ -259,10 +326,31 @@ mod tests {
         assert_eq!(below.outward("/icons/a.gif"), "/icons/a.gif");
     }
 
+    const SPELLINGS: &str = r"/|\\.|%2e|%2E|%252e|%%32%65|%2f|%5c|\\\\|;|a|%00|%|%25|webmail|%20| |%c0%ae|%C0%AF|%c1%9c|%e0%80%ae|%f0%80%80%af|%u002e|%U002F|%%75002e";
+
+    /// What old servers make of a path beyond decoding it.
+    fn careless(path: &[u8]) -> Vec<u8> {
+        let mut out = path.to_vec();
+        for (spelling, meant) in [
+            (&b"\xc0\xae"[..], b'.'),
+            (b"\xc0\xaf", b'/'),
+            (b"\xc1\x9c", b'\\'),
+            (b"\xe0\x80\xae", b'.'),
+            (b"\xf0\x80\x80\xaf", b'/'),
+            (b"%u002e", b'.'),
+            (b"%U002F", b'/'),
+        ] {
+            while let Some(at) = out.windows(spelling.len()).position(|piece| piece == spelling) {
+                out.splice(at..at + spelling.len(), [meant]);
+            }
+        }
+        out
+    }
+
     proptest! {
         /// However often a careless server decodes what it is sent, it never gets out of the webmail's folder.
         #[test]
-        fn no_path_leads_out(parts in proptest::collection::vec(r"/|\\.|%2e|%2E|%252e|%%32%65|%2f|%5c|\\\\|;|a|%00|%|%25|webmail", 0..12)) {
+        fn no_path_leads_out(parts in proptest::collection::vec(SPELLINGS, 0..12)) {
             let webmail = webmail(Entrance::Path("/webmail/".to_owned()), "/old/");
             let Some(path) = normal(&format!("/webmail/{}", parts.concat())) else { return Ok(()) };
             if !path.starts_with("/webmail/") {
@@ -272,9 +360,9 @@ mod tests {
             for _ in 0..8 {
                 prop_assert!(seen.starts_with(b"/old/"), "{path}");
                 let text = String::from_utf8_lossy(&seen).replace('\\', "/");
-                let leads_out = text.split('/').any(|segment| segment.split(';').next() == Some(".."));
+                let leads_out = text.split('/').any(|segment| segment.split(';').next().map(str::trim) == Some(".."));
                 prop_assert!(!leads_out && !seen.contains(&0), "{path}: {text}");
-                seen = decoded(&seen);
+                seen = careless(&decoded(&seen));
             }
         }
     }
@@ -290,6 +378,42 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(host_name(authority), name);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_host_is_a_name_or_an_address_and_a_port() {
+        for authority in [
+            "mail.example.net",
+            "Mail_1.example.net.:8443",
+            "192.0.2.1",
+            "192.0.2.1:443",
+            "[2001:db8::1]",
+            "[2001:db8::1]:443",
+        ] {
+            assert!(is_authority(authority), "{authority}");
+        }
+        for authority in [
+            "",
+            ":443",
+            "[2001:db8::bad]/x.example.net",
+            "[2001:db8::bad]:443/x.example.net",
+            "[mail.example.net]",
+            "2001:db8::1",
+            "a@b.example.net",
+            "3232235777/x.example.net",
+            "mail.example.net:+80",
+            "mail.example.net:",
+            "mail.example.net:70000",
+            "mail.example.net:80/",
+            "mail.example.net?",
+            "mail.example.net#",
+            "mail.example.net\\",
+            "mail%2eexample.net",
+            "a,b.example.net",
+            "m\u{e4}il.example.net",
+        ] {
+            assert!(!is_authority(authority), "{authority}");
         }
     }
 }

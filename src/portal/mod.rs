@@ -59,8 +59,8 @@ const MOST_WEBMAIL_REQUESTS: usize = 1000;
 const LAST_EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a connection may stand still, besides what a webmail takes to answer: who reads nothing keeps others from it.
 const STILL: Duration = Duration::from_secs(60);
-/// The most browsers' connections at once, and no more than half of all sessions: the page must not take the places that mail
-/// needs. Browsers open about six, and a household shares an address.
+/// The most browsers' connections at once, and no more than half of the sessions that there is room for: the page must not take the
+/// places that mail needs. Browsers open about six, and a household shares an address.
 const FOR_PAGE: Room = Room { most: 1024, most_of_one: 64 };
 /// The same where a webmail is behind the page: an office shares an address, and everybody in it reads mail.
 const FOR_WEBMAIL: Room = Room { most: 4096, most_of_one: 256 };
@@ -86,9 +86,11 @@ impl HelpPage {
     async fn converse(&self, visitor: Visitor, stream: &mut dyn Stream) -> Served {
         let portal = &visitor.policy.portal;
         let Room { most, most_of_one } = if portal.webmails.is_empty() { FOR_PAGE } else { FOR_WEBMAIL };
-        let room = Room { most: most.min(visitor.policy.limits.sessions.div_ceil(2)), most_of_one };
-        let network = visitor.shared.gate.network(visitor.client);
-        let Some(_seat) = self.visitors.take(network, room) else { return Served::Page };
+        let room = Room { most: most.min(visitor.shared.share_of_sessions()), most_of_one };
+        let networks = visitor.shared.gate.networks(visitor.client);
+        let is_everybody = visitor.shared.gate.may_be_everybody(visitor.client);
+        let room = if is_everybody { room.for_everybody() } else { room };
+        let Some(_seat) = self.visitors.take(&networks, room) else { return Served::Page };
         let (leave, traffic) = (&visitor.leave, &Traffic::default());
         let (stream, still) = Watched::new(stream, portal.webmail_timeout + STILL);
         let service = service_fn(|request| {

@@ -221,7 +221,10 @@ impl Server {
     }
 
     fn admit_passage(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, tunnel: Arc<policy::TunnelListener>) {
-        let Some(place) = self.registry.enter(self.sessions_limit()) else {
+        // Who comes here has shown nothing of himself, and stays for as long as he likes.
+        let share = self.tunnels.enter((), Some(self.tunnels_limit()));
+        let place = share.and_then(|share| Some((self.registry.enter(self.sessions_limit())?, share)));
+        let Some((place, share)) = place else {
             let (observe, spoken) = (&self.shared.observe, Some(Spoken::Tcp));
             session::turn_away(observe, &tunnel.name, spoken, client, Refusal::TooManySessions);
             return;
@@ -237,7 +240,7 @@ impl Server {
             leave: place.leave.clone(),
             started: Instant::now(),
         });
-        self.tasks.spawn(session::pass(passage, stream, place));
+        self.tasks.spawn(session::pass(passage, stream, (share, place)));
     }
 }
 

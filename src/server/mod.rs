@@ -22,7 +22,7 @@ pub use sandbox::{ConfineError, Sandbox, confine};
 pub use workers::{Workers, runtime};
 
 use crate::backend::Backends;
-use crate::gate::{Gate, NoGrant};
+use crate::gate::{Counts, Gate, NoGrant};
 use crate::observe::Observe;
 use crate::policy::{Policy, Spoken};
 use crate::proto::Protocol;
@@ -48,6 +48,8 @@ pub struct Server {
     policy: ArcSwap<Policy>,
     shared: Arc<Shared>,
     registry: Registry,
+    /// Those of the sessions that are on `tcp` listeners.
+    tunnels: Arc<Counts<()>>,
     doors: Mutex<Vec<listener::Door>>,
     keeper: Mutex<Keeper>,
     /// Held while a new configuration is taken: one at a time.
@@ -62,8 +64,6 @@ pub struct Server {
     workers: Vec<Handle>,
     /// Descriptors the process may have.
     descriptors: u64,
-    /// The effective bound on sessions.
-    limit: AtomicUsize,
     source: Source,
     started: Instant,
 }
@@ -153,9 +153,11 @@ impl Server {
             tls: ArcSwap::from_pointee(keeper.tls().clone()),
             observe,
             pages: OnceLock::new(),
+            limit: AtomicUsize::new(1),
         });
         let server = Arc::new(Self {
             registry: Registry::default(),
+            tunnels: Arc::default(),
             policy: ArcSwap::from_pointee(policy),
             shared,
             doors: Mutex::default(),
@@ -167,7 +169,6 @@ impl Server {
             draining: AtomicBool::new(false),
             workers: workers.runtimes().to_vec(),
             descriptors,
-            limit: AtomicUsize::new(1),
             source,
             started: Instant::now(),
         });
@@ -222,10 +223,19 @@ impl Server {
         }
     }
 
-    /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a
-    /// session, and some for the process itself).
+    /// The sessions there may be, as [`Shared::sessions_limit`] has them.
     pub fn sessions_limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.shared.sessions_limit()
+    }
+
+    /// How many of them may be on `tcp` listeners; all, where there is nothing else.
+    fn tunnels_limit(&self) -> usize {
+        let policy = self.policy.load();
+        if policy.listeners.is_empty() && policy.pages.is_empty() {
+            self.shared.sessions_limit()
+        } else {
+            self.shared.share_of_sessions()
+        }
     }
 
     /// Puts the policy's bound on sessions in force, and says it.
@@ -235,7 +245,7 @@ impl Server {
         let by_descriptors = usize::try_from(self.descriptors.saturating_sub(reserve) / 2).unwrap_or(usize::MAX);
         let wanted = policy.limits.sessions;
         let limit = wanted.min(by_descriptors.max(1));
-        self.limit.store(limit, Ordering::Relaxed);
+        self.shared.limit.store(limit, Ordering::Relaxed);
         self.shared.observe.metrics().sessions_limit(limit);
         if limit < wanted {
             tracing::warn!(

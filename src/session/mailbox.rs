@@ -47,6 +47,7 @@ fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStre
         idle: session.policy.timeouts.idle(session.listener.service),
         farewells: proto::farewells(protocol),
         encoding: proto::encoding(protocol),
+        careful: false,
     };
     (Relay::new(client, backend, start), identity, server)
 }

@@ -44,6 +44,7 @@ use arc_swap::ArcSwap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -66,6 +67,22 @@ pub struct Shared {
     pub observe: Arc<Observe>,
     /// Who answers browsers, once somebody does.
     pub pages: OnceLock<Arc<dyn Pages>>,
+    /// The sessions there may be, as [`Shared::sessions_limit`] has them.
+    pub limit: AtomicUsize,
+}
+
+impl Shared {
+    /// The sessions there may be: `limits.sessions`, or fewer where the descriptors would not last (two a
+    /// session, and some for the process itself).
+    pub fn sessions_limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The most of them that may be no mail's, of browsers and on `tcp` listeners each: strangers without a login must not take
+    /// the places that mail needs.
+    pub fn share_of_sessions(&self) -> usize {
+        self.sessions_limit().div_ceil(2)
+    }
 }
 
 /// One connection's facts.

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Large enough that a bulk transfer costs few calls.
 const SCRATCH: usize = 256 * 1024;
+/// The most that is read at once, and so kept, for whom nothing is known of.
+const CAREFUL: usize = 64 * 1024;
 /// So much is read at once of a side that has said little, or whose other side does not keep up: what cannot be written is
 /// kept for the session.
 const SMALL: usize = 16 * 1024;
@@ -74,6 +76,8 @@ pub(super) struct Start {
     pub(super) farewells: (Option<&'static [u8]>, Option<&'static [u8]>),
     /// What a client says to have both directions encoded from there on.
     pub(super) encoding: Option<&'static [u8]>,
+    /// Whether nothing is known of the client: less is kept for him of what a side does not take.
+    pub(super) careful: bool,
 }
 
 /// One of the two sides.
@@ -100,8 +104,9 @@ pub(super) struct Relay<C, B> {
 impl<C: Side, B: Side> Relay<C, B> {
     /// Puts two sides together.
     pub(super) fn new(client: C, backend: B, start: Start) -> Self {
-        let up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
-        let down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1, None);
+        let mut up = Pump::new(start.from_client, Behind::Shutdown, start.farewells.0, start.encoding);
+        let mut down = Pump::new(start.from_backend, Behind::LastWords, start.farewells.1, None);
+        (up.careful, down.careful) = (start.careful, start.careful);
         Self { client, backend, up, down, idle: start.idle, first_end: None }
     }
 
@@ -216,6 +221,8 @@ struct Pump {
     needs_flush: bool,
     /// How much is read at once.
     chunk: usize,
+    /// Whether less than usual is read at once.
+    careful: bool,
     /// The source ended, and the writer has everything.
     done: bool,
 }
@@ -233,6 +240,7 @@ impl Pump {
             source_broke: false,
             needs_flush: false,
             chunk: SMALL,
+            careful: false,
             done: false,
         };
         pump.note(&rest);
@@ -293,7 +301,8 @@ impl Pump {
             }
             self.note(chunk);
             // Records of TLS do not fill a buffer to the last octet.
-            self.chunk = if chunk.len() >= self.chunk / 2 { SCRATCH.min(self.chunk * 2) } else { SMALL };
+            let most = if self.careful { CAREFUL } else { SCRATCH };
+            self.chunk = if chunk.len() >= self.chunk / 2 { most.min(self.chunk * 2) } else { SMALL };
             while !chunk.is_empty() {
                 match Pin::new(&mut *writer).poll_write(cx, chunk) {
                     Poll::Ready(Ok(written)) if written > 0 => {
@@ -494,6 +503,20 @@ mod tests {
         let (ended, ..) = ends.relay.await.expect("no panic");
         assert_eq!(ended, Ended { how: End::Idle, at_line_end: false, said_farewell: false, is_encoded: false });
         assert_eq!(began.elapsed().as_secs(), 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_whom_nothing_is_known_of_less_is_kept() {
+        for (careful, least, most) in [(false, CAREFUL, SCRATCH), (true, 1, CAREFUL)] {
+            // One octet into the first of the large pieces, the client takes no more.
+            let ((_client, ours), (mut backend, theirs)) = (duplex(SMALL * (1 + 2 + 4 + 8) + 1), duplex(1 << 20));
+            backend.write_all(&vec![b'x'; 1 << 20]).await.expect("room");
+            let mut relay = Relay::new(ours, theirs, Start { careful, ..idle(60) });
+            let leave = CancellationToken::new();
+            assert!(tokio::time::timeout(Duration::from_secs(1), relay.run(&leave)).await.is_err());
+            let kept = relay.down.rest.len();
+            assert!((least..=most).contains(&kept), "{kept} are kept, careful: {careful}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,7 +120,7 @@ impl Passage {
     /// Carries bytes both ways to the end. There are no last words: nobody knows in which language.
     async fn carry(&self, mut client: ClientStream, Tunnel { server, stream }: Tunnel) -> Box<Ending> {
         client.logged_in();
-        let start = Start { idle: self.policy.timeouts.idle_tcp, ..Start::default() };
+        let start = Start { idle: self.policy.timeouts.idle_tcp, careful: true, ..Start::default() };
         let mut relay = Relay::new(client, stream, start);
         let ended = relay.run(&self.leave).await;
         let ending = Ending::of(end_reason(ended.how), relay.into_client());

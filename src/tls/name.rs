@@ -24,8 +24,10 @@ impl Name {
                 let host = canonical(host);
                 match name.strip_prefix("*.") {
                     None => *name == host,
+                    // `a/b.example.net` would be covered, too, and is no name.
                     Some(parent) => {
-                        host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == parent)
+                        host.split_once('.').is_some_and(|(_, rest)| rest == parent)
+                            && DnsName::try_from(host.as_str()).is_ok()
                     }
                 }
             }
@@ -96,6 +98,10 @@ mod tests {
             ("*.example.net", "a.mail.example.net", false),
             ("*.example.net", "example.net", false),
             ("*.example.net", ".example.net", false),
+            ("*.example.net", "a@b.example.net", false),
+            ("*.example.net", "3232235777/x.example.net", false),
+            ("*.example.net", "[2001:db8::bad]/x.example.net", false),
+            ("*.example.net", "*.example.net", false),
             ("192.0.2.1", "192.0.2.1", true),
             ("2001:db8::1", "2001:DB8:0::1", true),
             ("192.0.2.1", "mail.example.net", false),

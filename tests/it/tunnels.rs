@@ -159,6 +159,36 @@ async fn sessions_and_connections_of_an_address_are_bounded() {
 }
 
 #[tokio::test]
+async fn tunnels_take_half_of_the_sessions_and_mail_has_the_rest() {
+    let (imap, behind) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let mut setup = Setup::one(Service::Imap, TlsRule::StartTls, imap.address).tunnel("off", "");
+    setup = setup.server("tcp", behind.address).with("limits", "sessions: 4");
+    let gateway = setup.start().await;
+    let listeners = gateway.server.status().await.listeners;
+    let tunnel = listeners.iter().find(|listener| listener.name == "tcp-off").expect("a tunnel").addresses[0];
+    let knock = async || Talk::connect(tunnel, None, Cut::Whole).await.expect("it listens");
+    let first = knock().await;
+    let _second = knock().await;
+    knock().await.closed().await;
+    gateway.event("connection.refused", "protocol=tcp reason=too_many_sessions").await;
+    let mut mail = (gateway.plain().await, gateway.plain().await);
+    for client in [&mut mail.0, &mut mail.1] {
+        client.hear("* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] mail.example.net ready").await;
+    }
+    drop((first, mail));
+    soon("their places to be free", async {
+        while gateway.server.status().await.sessions > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let _third = knock().await;
+    knock().await.closed().await;
+    let refused = gateway.left("connection.refused").await;
+    assert!(!refused.is_empty() && refused.iter().all(|event| event["protocol"] == "tcp"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn who_has_guessed_at_passwords_elsewhere_does_not_get_in() {
     let post = Post::serve(Protocol::Imap).await;
     let gateway = Setup::new()

@@ -1,9 +1,11 @@
 //! Few descriptors, and none left.
 
-use super::client::Client;
+use super::client::{Client, NAME};
 use super::gateway::{Folder, Gateway, IMAP, IMAPS};
+use super::help_page::tls;
 use super::outcome::{is_root_for, outcome, program_under, until};
-use std::io::{ErrorKind, Read};
+use rustls::{ClientConnection, StreamOwned};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -50,6 +52,34 @@ fn past_the_room_there_is_connections_are_refused_in_words() {
         let line = Client::plain(gateway.address("imap")).expect("connects").line();
         line.starts_with("* OK").then_some(())
     });
+}
+
+#[test]
+fn browsers_take_half_of_the_room_that_there_is_and_mail_has_the_rest() {
+    let gateway = start_with(276, &format!("{IMAP}\n  help: {{ address: \"127.0.0.1:0\", protocol: https }}"));
+    gateway.message("room for 10 sessions");
+    let mut browsers: Vec<_> = (0..5).map(|_| browser(&gateway).expect("TLS")).collect();
+    for browser in &mut browsers {
+        assert!(page(browser).starts_with("HTTP/1.1 200 "));
+    }
+    let mut one_more = browser(&gateway).expect("TLS");
+    assert_eq!(page(&mut one_more), "");
+    let mut client = Client::plain(gateway.address("imap")).expect("connects");
+    assert!(client.line().starts_with("* OK"));
+    drop(browsers);
+    until("room for one more", || page(&mut browser(&gateway).ok()?).starts_with("HTTP/1.1 200 ").then_some(()));
+}
+
+/// A browser's connection, which lasts.
+fn browser(gateway: &Gateway) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    tls(&gateway.folder.root(), gateway.address("help"), NAME, &["http/1.1"])
+}
+
+/// The begin of the answer; nothing where the connection is closed.
+fn page(browser: &mut StreamOwned<ClientConnection, TcpStream>) -> String {
+    let _ = browser.write_all(format!("HEAD / HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes());
+    let mut begin = [0; 13];
+    browser.read_exact(&mut begin).map_or_else(|_| String::new(), |()| String::from_utf8_lossy(&begin).into_owned())
 }
 
 #[test]

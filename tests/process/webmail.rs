@@ -187,8 +187,16 @@ fn a_websocket_passes_both_ways_and_ends_with_either_side() {
     let closed = gateway.event("session.closed");
     assert_eq!(closed["reason"], "webmail");
     assert!(closed["bytes_in"].as_u64() > Some(100_000) && closed["bytes_out"].as_u64() > Some(100_000), "{closed}");
-    // One that is open does not hold up the end of the gateway.
     let mut stream = open(&gateway);
+    // A server that vanished is noticed: the kernel's timer for that runs (proc(5)) on the connection to it.
+    let (away, runs) = (format!("0100007F:{:04X}", server.address.port()), "02:");
+    super::outcome::until("a keepalive", || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let mut connected = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let is_kept = |socket: &Vec<&str>| socket[2] == away && socket[3] == "01" && socket[5].starts_with(runs);
+        connected.any(|socket| is_kept(&socket)).then_some(())
+    });
+    // One that is open does not hold up the end of the gateway.
     gateway.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(stream.read(&mut [0]).unwrap_or_default(), 0);
     assert_eq!(gateway.ended(), Some(0));
@@ -270,6 +278,9 @@ fn what_two_readers_would_read_differently_is_not_passed_on() {
         "/webmail/%252e%252e/private",
         "/webmail/a%00",
         "/webmail/a%0d%0ab",
+        "/webmail/%c0%ae%c0%ae/private",
+        "/webmail/..%u002fprivate",
+        "/webmail/..%20/private",
     ] {
         raw(&gateway, &format!("GET {path} HTTP/1.1\r\n{host}\r\n")).is(400);
     }
@@ -285,6 +296,7 @@ fn what_two_readers_would_read_differently_is_not_passed_on() {
         format!("POST /webmail/ HTTP/1.0\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("GET http://{NAME}/webmail/ HTTP/1.1\r\n{host}\r\n"),
         "GET /webmail/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
+        "GET /webmail/ HTTP/1.1\r\nHost: a@b.example.net\r\nConnection: close\r\n\r\n".to_owned(),
         format!("TRACE /webmail/ HTTP/1.1\r\n{host}\r\n"),
         format!("GET /webmail/a b HTTP/1.1\r\n{host}\r\n"),
     ] {

@@ -251,7 +251,12 @@ impl Maker<'_> {
 
 /// Whether anybody may come in from outside.
 pub(super) fn is_for_everyone(section: &sections::Listener, addresses: &[SocketAddr]) -> bool {
-    section.allow.is_empty() && !addresses.iter().all(|address| address.ip().is_loopback())
+    let allowed = section.allow.iter().filter_map(|entry| match entry {
+        ListEntry::Network(network) => Some(*network),
+        ListEntry::File(_) => None,
+    });
+    (section.allow.is_empty() || allowed.collect::<AddressSet>().holds_an_internet())
+        && !addresses.iter().all(|address| address.ip().is_loopback())
 }
 
 /// Whose word on a client's address is believed.

@@ -4,7 +4,7 @@ use super::super::report::{Report, Spot};
 use super::super::sections;
 use super::backends::Backends;
 use super::listeners::{Built, Maker, believed, daemons, is_for_everyone};
-use crate::policy::access::{Access, Purpose};
+use crate::policy::access::{Access, AccessList, Purpose};
 use crate::policy::{ClientCertificate, ServerName, Spoken, TunnelListener};
 use crate::proto::Protocol;
 use std::net::SocketAddr;
@@ -71,27 +71,42 @@ impl Maker<'_> {
     }
 }
 
-/// Whether somebody from outside could come to an SMTP server past every rule about mail. To it he would look like this host,
-/// for which it may relay.
+/// Whether somebody from outside could come to a mail server past every rule about mail. To an SMTP server he would look like this
+/// host, for which it may relay; at another nobody counts how often he guesses.
 pub(super) fn look_at(listeners: &[Built], backends: &Backends, report: &mut Report) {
     let is_open = |tunnel: &Arc<TunnelListener>| {
-        tunnel.access.allow.is_none() && !tunnel.addresses.iter().all(|address| address.ip().is_loopback())
+        let allow = tunnel.access.allow.as_ref();
+        allow.is_none_or(AccessList::is_for_everyone)
+            && !tunnel.addresses.iter().all(|address| address.ip().is_loopback())
     };
     if !listeners.iter().filter_map(|built| built.tunnel.as_ref()).any(is_open) {
         return;
     }
-    let smtp = Spoken::Mail(Protocol::Smtp);
-    let known: Vec<&ServerName> =
-        backends.values().flatten().filter_map(|backend| backend.servers.get(&smtp)).flatten().collect();
+    let known = |protocol: Protocol| -> Vec<&ServerName> {
+        let protocol = Spoken::Mail(protocol);
+        backends.values().flatten().filter_map(|backend| backend.servers.get(&protocol)).flatten().collect()
+    };
+    let (smtp, imap, pop3) = (known(Protocol::Smtp), known(Protocol::Imap), known(Protocol::Pop3));
     for backend in backends.values().flatten() {
         for (index, server) in backend.servers.get(&Spoken::Tcp).into_iter().flatten().enumerate() {
-            if matches!(server.port, 25 | 465 | 587) || known.contains(&server) {
+            let spot = Spot::top("backends").key(&backend.name).key("tcp").item(index);
+            if matches!(server.port, 25 | 465 | 587) || smtp.contains(&server) {
                 let message = format!(
                     "`{server}` takes mail, and whoever comes by a tcp listener looks to it like this host, for which it may relay: write protocol: submission for that listener, or name under its allow who may come in"
                 );
-                let spot = Spot::top("backends").key(&backend.name).key("tcp").item(index);
                 report.error(&spot, message);
+                continue;
             }
+            let protocol = match of_mail(server.port) {
+                Some(protocol) => protocol,
+                None if imap.contains(&server) => "imap",
+                None if pop3.contains(&server) => "pop3",
+                None => continue,
+            };
+            let message = format!(
+                "`{server}` has mailboxes, and who comes by a tcp listener guesses at their passwords without being counted: write protocol: {protocol} for that listener, or name under its allow who may come in"
+            );
+            report.warning(&spot, message);
         }
     }
 }

@@ -53,6 +53,11 @@ impl ListFile {
         self.current.load().contains(client)
     }
 
+    /// Whether everybody of a family is in what the file last said.
+    pub fn is_for_everyone(&self) -> bool {
+        self.current.load().holds_an_internet()
+    }
+
     /// Reads the file again if it has changed, and says whether its members are others now.
     /// An unchanged file costs one `stat`.
     ///

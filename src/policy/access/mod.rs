@@ -61,6 +61,11 @@ impl AccessList {
         self.fixed.contains(client) || self.files.iter().any(|file| file.contains(client))
     }
 
+    /// Whether everybody of a family is on it, by the networks or by what a file last said.
+    pub fn is_for_everyone(&self) -> bool {
+        self.fixed.holds_an_internet() || self.files.iter().any(ListFile::is_for_everyone)
+    }
+
     /// The list files, for those who watch or must be able to read them.
     pub fn files(&self) -> &[ListFile] {
         &self.files

@@ -35,6 +35,13 @@ impl AddressSet {
         self.ranges.is_empty()
     }
 
+    /// Whether it holds the internet of a family: all of IPv4, or of what IPv6 gives out (`2000::/3`, RFC 4291 section 2.4).
+    pub fn holds_an_internet(&self) -> bool {
+        let given_out = (0x2 << 124, (0x4 << 124) - 1);
+        let holds = |part: (u128, u128)| self.ranges.iter().any(|range| range.0 <= part.0 && part.1 <= range.1);
+        holds(MAPPED) || holds(given_out)
+    }
+
     /// What is in any of them.
     pub fn union<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
         Self::merged(sets.into_iter().flat_map(|set| &set.ranges).copied().collect())

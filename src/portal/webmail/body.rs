@@ -19,10 +19,15 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How slow it may be after that, in octets a second: half of what the oldest modems bring. Each that is waited for keeps a process
 /// of the old server's.
 const SLOWEST: u64 = 512;
+/// So long it may be that slow; then more is asked for, also in octets a second. Otherwise a body of a gigabyte would last for weeks.
+const LONG: Duration = Duration::from_secs(600);
+const SLOWEST_IN_THE_LONG_RUN: u64 = 4096;
 
 /// How long a browser that has sent or taken so many octets may have been waited for in all.
 fn allowance(octets: u64) -> Duration {
-    SILENCE + Duration::from_secs(octets / SLOWEST)
+    let soon = (LONG - SILENCE).as_secs() * SLOWEST;
+    let allowed = SILENCE + Duration::from_secs(octets.min(soon) / SLOWEST);
+    allowed + Duration::from_secs(octets.saturating_sub(soon) / SLOWEST_IN_THE_LONG_RUN)
 }
 
 /// A browser's body, for the old server.
@@ -209,6 +214,9 @@ mod tests {
             // One octet every 50 s: the second silence is one too many.
             (Drip::of(10, 50, 1), (1, false, 60)),
             (Drip::of(10, 50, 50_000), (500_000, true, 500)),
+            // An old modem has half an hour for six megabytes, and a drip is cut off soon behind the tenth minute.
+            (Drip::of(1_800, 1, 3_300), (5_940_000, true, 1_800)),
+            (Drip::of(10_000, 1, 600), (373_800, false, 623)),
         ] {
             assert_eq!(read(Sent::new(body, Pace::new()), 0).await, expected);
         }

@@ -2,7 +2,7 @@
 //! the browser in our words only.
 
 use super::{cookies, place};
-use crate::policy::webmail::{Webmail, host_name};
+use crate::policy::webmail::{Entrance, Webmail, host_name};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,8 +24,10 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// What gateways say of a client. Old scripts believe each, so a client's own never pass. `Proxy` would become HTTP_PROXY in a CGI
 /// script (httpoxy).
-const OF_GATEWAYS: [&str; 12] = [
+const OF_GATEWAYS: [&str; 19] = [
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-visitor",
     "client-ip",
     "fastly-client-ip",
     "forwarded",
@@ -33,10 +35,45 @@ const OF_GATEWAYS: [&str; 12] = [
     "proxy",
     "true-client-ip",
     "via",
-    "x-client-ip",
     "x-cluster-client-ip",
-    "x-original-url",
+    "x-host",
+    "x-http-host-override",
+    "x-originating-ip",
+    "x-proto",
+    "x-proxyuser-ip",
     "x-real-ip",
+    "x-scheme",
+    "x-url-scheme",
+];
+
+/// How names begin that say who the client is, how he came, or which path or host he meant: IIS and frameworks take the path from
+/// `X-Original-URL` and `X-Rewrite-URL`, and what stands behind a login elsewhere takes the user from `Remote-User` and its kin.
+const OF_GATEWAYS_BEGIN: [&str; 13] = [
+    "remote-",
+    "ssl-",
+    "x-arr-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-client-",
+    "x-forwarded",
+    "x-original-",
+    "x-proxy-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-ssl-",
+    "x-webauth-",
+];
+
+/// What an answer says of a whole name, or has hold for it. It is a webmail's where the name is.
+const OF_A_NAME: [&str; 8] = [
+    "clear-site-data",
+    "nel",
+    "origin-agent-cluster",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
 ];
 
 /// The headers for the old server. `authority` is what the browser calls us.
@@ -76,6 +113,11 @@ pub(super) fn outward(headers: &mut HeaderMap, webmail: &Webmail, authority: &st
     // Both are about the whole name, which is not the webmail's to decide on.
     headers.remove(header::ALT_SVC);
     headers.remove(header::STRICT_TRANSPORT_SECURITY);
+    if let Entrance::Path(_) = webmail.entrance {
+        for name in OF_A_NAME {
+            headers.remove(name);
+        }
+    }
     if !hsts.is_zero()
         && let Ok(value) = HeaderValue::from_str(&format!("max-age={}", hsts.as_secs()))
     {
@@ -133,7 +175,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// A name with an underscore is the same to a CGI script as one with a hyphen, and no browser sends one.
 fn is_of_gateways(name: &str) -> bool {
-    name.contains('_') || name.starts_with("x-forwarded") || OF_GATEWAYS.contains(&name)
+    name.contains('_')
+        || OF_GATEWAYS.contains(&name)
+        || OF_GATEWAYS_BEGIN.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether a browser asks for a WebSocket (RFC 6455 section 4.1). No other protocol is changed to.
@@ -149,7 +193,6 @@ pub(super) fn asks_for_socket(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use crate::policy::ServerName;
-    use crate::policy::webmail::Entrance;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -223,6 +266,44 @@ mod tests {
         ] {
             assert!(!passed.contains_key(name), "{name}");
         }
+        for name in [
+            "x-rewrite-url",
+            "x-original-url",
+            "x-original-host",
+            "x-original-forwarded-for",
+            "x-host",
+            "x-http-host-override",
+            "remote-user",
+            "remote-addr",
+            "x-remote-user",
+            "x-remote-addr",
+            "x-remote-ip",
+            "x-webauth-user",
+            "x-authenticated-user",
+            "x-auth-request-email",
+            "x-proxy-user",
+            "x-originating-ip",
+            "x-proxyuser-ip",
+            "x-client-ip",
+            "x-client-cert",
+            "x-ssl-client-s-dn",
+            "ssl-client-cert",
+            "x-arr-clientcert",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "x-scheme",
+            "x-url-scheme",
+            "x-forwarded-scheme",
+            "front-end-https",
+        ] {
+            let passed = inward(headers(&[(name, "forged")]), "192.0.2.1".parse().expect("one"), &authority, false);
+            assert!(!passed.contains_key(name), "{name}");
+        }
+        // What scripts of the webmail's own send is theirs.
+        for name in ["x-requested-with", "x-csrf-token", "x-roundcube-request", "origin", "referer", "authorization"] {
+            let passed = inward(headers(&[(name, "its own")]), "192.0.2.1".parse().expect("one"), &authority, false);
+            assert_eq!(all(&passed, name), ["its own"]);
+        }
         assert!(!asks_for_socket(&sent));
         let socket = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]);
         assert!(asks_for_socket(&socket));
@@ -232,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_made_one_of_ours() {
-        let webmail = Webmail {
+        let mut webmail = Webmail {
             entrance: Entrance::Path("/webmail/".to_owned()),
             server: ServerName { host: "old".to_owned(), port: 80 },
             tls: None,
@@ -263,5 +344,21 @@ mod tests {
         }
         outward(&mut answer, &webmail, "mail.example.net", Duration::from_secs(60));
         assert_eq!(all(&answer, "strict-transport-security"), ["max-age=60"]);
+        // A name of its own is the webmail's to decide on, our path is not.
+        let of_name = headers(&[
+            ("service-worker-allowed", "/"),
+            ("clear-site-data", "\"*\""),
+            ("public-key-pins", "max-age=9"),
+            ("nel", "{}"),
+            ("report-to", "{}"),
+            ("reporting-endpoints", "a=\"https://evil.example/\""),
+        ]);
+        let mut below = of_name.clone();
+        outward(&mut below, &webmail, "mail.example.net", Duration::ZERO);
+        assert!(below.is_empty(), "{below:?}");
+        webmail.entrance = Entrance::Name("webmail.example.net".to_owned());
+        let mut named = of_name.clone();
+        outward(&mut named, &webmail, "webmail.example.net", Duration::ZERO);
+        assert_eq!(named, of_name);
     }
 }

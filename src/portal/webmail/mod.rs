@@ -25,7 +25,7 @@ use super::traffic::Traffic;
 use super::trouble::Trouble;
 use crate::backend::Lost;
 use crate::policy::ServerName;
-use crate::policy::webmail::{Webmail, host_name};
+use crate::policy::webmail::{Webmail, host_name, is_authority};
 use crate::session::Visitor;
 use body::{Pace, Sent};
 use http_body_util::Either;
@@ -34,7 +34,7 @@ use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +46,8 @@ use tokio_util::task::AbortOnDropHandle;
 const ROOM: Room = Room { most: 256, most_of_one: 64 };
 /// The largest head of an answer.
 const MOST_HEAD: usize = 64 * 1024;
+/// How long each of the two messages about a server stays the only one of its kind.
+const SAID: Duration = Duration::from_secs(60);
 /// How long a change of protocols may take once both sides have agreed on it.
 const CHANGE: Duration = Duration::from_secs(5);
 
@@ -53,8 +55,29 @@ const CHANGE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct WebServers {
     seats: Seats,
-    /// Those that did not answer the last time.
-    down: Mutex<HashSet<ServerName>>,
+    /// Those that did not answer once.
+    known: Mutex<HashMap<ServerName, Known>>,
+}
+
+/// What the log has been told of a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known {
+    is_away: bool,
+    away: Option<Instant>,
+    back: Option<Instant>,
+}
+
+impl Known {
+    /// Whether to say that it is away, or back: it is something new, and was not said a moment ago. What was not said is so later, if
+    /// it still holds.
+    fn says(&mut self, is_away: bool, now: Instant) -> bool {
+        let last = if is_away { &mut self.away } else { &mut self.back };
+        if self.is_away == is_away || last.is_some_and(|last| now.duration_since(last) < SAID) {
+            return false;
+        }
+        (self.is_away, *last) = (is_away, Some(now));
+        true
+    }
 }
 
 /// One request's way.
@@ -85,10 +108,10 @@ impl Passage<'_> {
         if visitor.shared.gate.banned(visitor.client).is_some_and(|ban| ban.closed) {
             return Err(Trouble::Banned);
         }
-        let network = visitor.shared.gate.network(visitor.client);
+        let networks = visitor.shared.gate.networks(visitor.client);
         let is_everybody = visitor.shared.gate.may_be_everybody(visitor.client);
-        let room = if is_everybody { Room { most_of_one: ROOM.most, ..ROOM } } else { ROOM };
-        let seat = self.servers.seats.take(network, room).ok_or(Trouble::Full)?;
+        let room = if is_everybody { ROOM.for_everybody() } else { ROOM };
+        let seat = self.servers.seats.take(&networks, room).ok_or(Trouble::Full)?;
         let under_way = self.traffic.begin();
 
         let (head, body) = request.into_parts();
@@ -145,7 +168,8 @@ impl Passage<'_> {
             }
             return HeaderValue::from_str(&policy.hostname).map_err(|_| Trouble::BadRequest);
         };
-        let name = host_name(authority.to_str().map_err(|_| Trouble::BadRequest)?);
+        let text = authority.to_str().ok().filter(|text| is_authority(text)).ok_or(Trouble::BadRequest)?;
+        let name = host_name(text);
         let certificates = self.visitor.shared.tls.load().certificates();
         let is_ours = name == policy.hostname
             || policy.portal.webmail_names().any(|own| own == name)
@@ -220,22 +244,24 @@ impl Passage<'_> {
     /// Says it once, not at each request.
     fn fails(&self, why: &str) {
         let server = &self.webmail.server;
-        if self.servers.lock().insert(server.clone()) {
+        let is_new = self.servers.lock().entry(server.clone()).or_default().says(true, Instant::now());
+        if is_new {
             tracing::error!("the webmail at {server} does not answer: {why}; browsers are told to come back later");
         }
     }
 
     fn answers(&self) {
         let server = &self.webmail.server;
-        if self.servers.lock().remove(server) {
+        let is_new = self.servers.lock().get_mut(server).is_some_and(|known| known.says(false, Instant::now()));
+        if is_new {
             tracing::info!("the webmail at {server} answers again");
         }
     }
 }
 
 impl WebServers {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<ServerName>> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,5 +274,31 @@ pub(super) fn host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Ambiguou
     match (all.next(), all.next()) {
         (host, None) => Ok(host),
         _ => Err(Ambiguous),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_comes_and_goes_does_not_fill_the_log() {
+        let (mut known, began) = (Known::default(), Instant::now());
+        for (second, is_away, said) in [
+            (0, true, true),
+            (1, true, false),
+            (2, false, true),
+            (3, true, false),
+            (4, false, false),
+            (59, true, false),
+            // Still away, and the log said otherwise.
+            (60, true, true),
+            (61, false, false),
+            (62, false, true),
+            (200, false, false),
+            (201, true, true),
+        ] {
+            assert_eq!(known.says(is_away, began + Duration::from_secs(second)), said, "second {second}");
+        }
     }
 }
