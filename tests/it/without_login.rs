@@ -82,6 +82,37 @@ async fn the_server_decides_about_the_recipients_of_who_has_no_login() {
 }
 
 #[tokio::test]
+async fn no_address_that_leads_on_reaches_the_server_from_who_has_no_login() {
+    let (gateway, smtp) = probed(CLOSED, "closed", "").await;
+    let mut client = client(&gateway).await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = greeted(&smtp).await;
+    server.hear("MAIL FROM:<scanner@example.net>").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    for recipient in [
+        "victim%elsewhere.example@example.net",
+        "elsewhere.example!victim@example.net",
+        "\"victim@elsewhere.example\"@example.net",
+        "@example.net:victim@elsewhere.example",
+        "\"|cmd\"@example.net",
+        "/file@example.net",
+    ] {
+        client.line(&format!("RCPT TO:<{recipient}>")).await;
+        client.hear(NO).await;
+    }
+    // Nor does he learn who has a mailbox.
+    for _ in 0..21 {
+        client.line("RCPT TO:<nobody@example.net>").await;
+        server.hear("RCPT TO:<nobody@example.net>").await;
+        server.line("550 5.1.1 unknown").await;
+        client.hear("550 5.1.1 unknown").await;
+    }
+    client.line("RCPT TO:<nobody@example.net>").await;
+    client.hear("421 4.7.0 <*>").await;
+}
+
+#[tokio::test]
 async fn a_server_that_relays_gets_nothing_of_strangers() {
     let looks_domains_up: Said = |_, recipient| if recipient.contains("org") { "556 5.1.10 nullMX" } else { "250 ok" };
     let trusts_its_users: Said = |sender, recipient| match recipient {
