@@ -1,10 +1,11 @@
 //! Whether an SMTP server relays for our bare address: the trust in our network that a gateway must never lend to strangers.
 
 use super::{Backends, Dialogue, Lost, Server, Wanted};
-use crate::policy::{Backend, Policy};
+use crate::policy::{Backend, BackendTls, ClientAddress, Policy};
 use crate::proto::smtp::{ReplyReader, SmtpReply};
 use crate::proto::{BackSettings, Protocol};
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,12 +68,16 @@ impl Backends {
         for backend in policy.backends.values() {
             for server in self.servers(backend, Protocol::Smtp) {
                 let (this, policy, backend) = (Arc::clone(self), Arc::clone(policy), Arc::clone(backend));
+                let asked = Asked::of(&policy, &backend);
                 let stop = stop.clone();
                 tokio::spawn(async move {
                     let asking = async {
                         loop {
                             let relaying = this.ask_whether_it_relays(&policy, &backend, &server).await;
-                            tell(&server, server.relays(relaying), relaying, &policy);
+                            // Where a reload has it asked in another way by now, nobody wants to know.
+                            if let Some(before) = server.relays(&asked, relaying) {
+                                tell(&server, before, relaying, &policy);
+                            }
                             tokio::time::sleep(if relaying == Relaying::Unknown { SOON } else { DAILY }).await;
                         }
                     };
@@ -106,7 +111,47 @@ impl Backends {
     }
 }
 
+/// How a server is asked: a verdict holds for who would be asked about in the same way, and for nobody else.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    questions: Questions,
+    ehlo: String,
+    source: Vec<IpAddr>,
+    client_address: ClientAddress,
+    tls: Option<BackendTls>,
+}
+
+impl Asked {
+    /// How the policy has the servers of a backend asked.
+    pub fn of(policy: &Policy, backend: &Backend) -> Self {
+        Self {
+            questions: Questions::of(policy),
+            ehlo: policy.hostname.clone(),
+            source: backend.source.clone(),
+            client_address: backend.client_address,
+            tls: backend.tls.clone(),
+        }
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            // Read anew, it may hold a certificate that a server relays for.
+            (Some(one), Some(two)) => one.starttls == two.starttls && Arc::ptr_eq(&one.config, &two.config),
+            _ => false,
+        };
+        is_same_tls
+            && self.questions == other.questions
+            && self.ehlo == other.ehlo
+            && self.source == other.source
+            && self.client_address == other.client_address
+    }
+}
+
 /// As whom and for whom a server is asked to take mail: each with each.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Questions {
     /// The first ones are nobody's here.
     senders: Vec<String>,

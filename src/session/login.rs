@@ -220,7 +220,7 @@ impl Engine<'_> {
                     match self.open(Protocol::Smtp, Who::default()).await {
                         // Not the one that may be sent to.
                         Ok(dialogue) if is_unproven && !unproven::may_send_to(self.session, &dialogue.server) => {
-                            self.refuse_unproven(dialogue.server.relaying());
+                            self.refuse_unproven(unproven::relaying(self.session, &dialogue.server));
                             tokio::spawn(dialogue.quit());
                         }
                         Ok(dialogue) => {

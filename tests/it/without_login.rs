@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::gateway::{Gateway, Setup};
 use crate::mail::{hear_login, log_in};
-use crate::relay_probe::{FOREIGN, Said, answer_the_probe, is_known_to_be};
+use crate::relay_probe::{FOREIGN, Said, answer_again, answer_the_probe, is_known_to_be};
 use crate::talk::{Cut, Talk};
 use gatepost::proto::{Protocol, Service, TlsRule};
 
@@ -220,4 +220,56 @@ async fn messages_of_who_has_no_name_are_counted_for_the_address() {
     }
     client.line("MAIL FROM:<scanner@example.net>").await;
     client.hear("450 4.7.1 <*>").await;
+}
+
+#[tokio::test]
+async fn what_was_found_by_other_questions_or_from_another_address_is_forgotten_at_a_reload() {
+    let (submission, source) = ("submission", "backend");
+    for (before, change, connections) in [
+        // A warning is asked for with less.
+        ("require_auth: true", (submission, "require_auth: false"), 1),
+        ("require_auth: false", (submission, "accept_domains: [example.net, new.example]"), 2),
+        ("require_auth: false", (source, "source: [127.0.0.1]"), 1),
+        ("require_auth: false", (source, "client_address: received"), 1),
+    ] {
+        let smtp = Backend::listen(Cut::Whole).await;
+        let setup = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address);
+        let mut gateway = setup.with("submission", &format!("{before}, relay_probe: true")).start().await;
+        answer_the_probe(&smtp, CLOSED, 1).await;
+        is_known_to_be(&gateway, "closed").await;
+        gateway.has_learned().await;
+        gateway.setup.set(change.0, change.1);
+        gateway.reload().await.expect("a good configuration");
+        is_known_to_be(&gateway, "unknown").await;
+        let mut one = client(&gateway).await;
+        one.line("MAIL FROM:<scanner@example.net>").await;
+        one.hear("451 4.3.0 <*>").await;
+        // What changes nothing about it leaves it as it is.
+        answer_again(&smtp, CLOSED, connections).await;
+        is_known_to_be(&gateway, "closed").await;
+        gateway.setup.set("limits", "messages_per_user: 5/h");
+        gateway.reload().await.expect("a good configuration");
+        is_known_to_be(&gateway, "closed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_a_login_ends_with_the_policy_that_allows_it() {
+    let (mut gateway, smtp) = probed(CLOSED, "closed", "").await;
+    let mut client = client(&gateway).await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = greeted(&smtp).await;
+    server.hear("MAIL FROM:<scanner@example.net>").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    client.line("RSET").await;
+    server.hear("RSET").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    gateway.setup.set("submission", "require_auth: true");
+    gateway.reload().await.expect("a good configuration");
+    answer_again(&smtp, CLOSED, 1).await;
+    is_known_to_be(&gateway, "closed").await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    client.hear("530 5.7.0 <*>").await;
 }
