@@ -20,7 +20,7 @@ mod tunnel;
 pub(crate) use connect::{Unconnected, connect};
 pub use dialogue::{Dialogue, Lost};
 pub use open::{Caller, Wanted};
-pub use relaying::Relaying;
+pub use relaying::{Asked, Relaying};
 pub use server::Server;
 pub use stream::BackendStream;
 pub use tunnel::Tunnel;
@@ -67,18 +67,22 @@ impl Backends {
         backends
     }
 
-    /// Takes a new policy's servers: what was learned of those that stay is kept, the others are forgotten.
+    /// Takes a new policy's servers: what was learned of those that stay is kept, the others are forgotten. Whether one
+    /// relays is kept only where the policy has it asked in the same way.
     pub fn reload(&self, policy: &Policy) {
         let mut servers = self.servers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut old = std::mem::take(&mut *servers);
         for backend in policy.backends.values() {
             let mut known = old.remove(&backend.name).unwrap_or_default();
+            let asked = Arc::new(Asked::of(policy, backend));
             let mut now = Vec::new();
             for (protocol, names) in &backend.servers {
                 for name in names {
                     let at = known.iter().position(|server| server.is(*protocol, name));
                     let fresh = || Server::new(backend, *protocol, name, self.observe.metrics());
-                    now.push(at.map_or_else(fresh, |at| known.swap_remove(at)));
+                    let server = at.map_or_else(fresh, |at| known.swap_remove(at));
+                    server.is_asked(&asked);
+                    now.push(server);
                 }
             }
             servers.insert(backend.name.clone(), now);

@@ -1,12 +1,12 @@
 //! One server: how it is, what it last said, how many sessions of ours are on it.
 
-use super::Relaying;
+use super::{Asked, Relaying};
 use crate::observe::metrics::{BackendMetrics, Metrics};
 use crate::policy::{Backend, ServerName, Spoken};
 use crate::proto::{Capabilities, Protocol};
 use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One server of a backend for one protocol.
 #[derive(Debug)]
@@ -23,12 +23,15 @@ pub struct Server {
     /// Milliseconds after the start of the last good dialogue; zero for never.
     pub(super) last_good: AtomicU64,
     /// What it does with mail for somebody else from our address.
-    relaying: Mutex<Relaying>,
+    relaying: Mutex<Verdict>,
     /// Connections there are for a session's sake.
     sessions: AtomicUsize,
     /// When it was last somebody's first choice, in choices.
     chosen: AtomicU64,
 }
+
+/// How it is asked whether it relays, where it is, and what came of that.
+type Verdict = (Option<Arc<Asked>>, Relaying);
 
 pub(super) const UNKNOWN: u8 = 0;
 pub(super) const UP: u8 = 1;
@@ -49,7 +52,7 @@ impl Server {
             state: AtomicU8::new(UNKNOWN),
             metrics: metrics.backend(&backend.name, protocol),
             last_good: AtomicU64::new(0),
-            relaying: Mutex::new(Relaying::Unknown),
+            relaying: Mutex::new((None, Relaying::Unknown)),
             sessions: AtomicUsize::new(0),
             chosen: AtomicU64::new(0),
         })
@@ -80,12 +83,31 @@ impl Server {
 
     /// What it does with mail for somebody else that comes from our address without a login, as far as it was asked.
     pub fn relaying(&self) -> Relaying {
-        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner)
+        self.verdict().1
     }
 
-    /// Notes that, and gives what was known before.
-    pub(super) fn relays(&self, relaying: Relaying) -> Relaying {
-        std::mem::replace(&mut *self.relaying.lock().unwrap_or_else(PoisonError::into_inner), relaying)
+    /// The same for a session of which the server would be asked so; nothing is known where it was asked in another way.
+    pub fn relaying_as(&self, asked: &Asked) -> Relaying {
+        let (found_by, relaying) = &*self.verdict();
+        if found_by.as_deref() == Some(asked) { *relaying } else { Relaying::Unknown }
+    }
+
+    /// Notes what it does, and gives what was known before; nothing, where it is to be asked in another way by now.
+    pub(super) fn relays(&self, asked: &Asked, relaying: Relaying) -> Option<Relaying> {
+        let mut verdict = self.verdict();
+        (verdict.0.as_deref() == Some(asked)).then(|| std::mem::replace(&mut verdict.1, relaying))
+    }
+
+    /// It is asked so from now on: what was found in another way is forgotten.
+    pub(super) fn is_asked(&self, asked: &Arc<Asked>) {
+        let mut verdict = self.verdict();
+        if verdict.0.as_ref() != Some(asked) {
+            *verdict = (Some(Arc::clone(asked)), Relaying::Unknown);
+        }
+    }
+
+    fn verdict(&self) -> MutexGuard<'_, Verdict> {
+        self.relaying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections there are to it for a session's sake; the health check's are not among them.

@@ -4,6 +4,7 @@ use super::Ending;
 use super::stream::ClientStream;
 use crate::backend::Dialogue;
 use crate::gate::{User, UserSession};
+use crate::proto::smtp::Recipients;
 use crate::proto::{Capabilities, Login, UserName};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub(super) struct Open {
     pub(super) dialogue: Dialogue,
     /// Who; none for a stranger who brings mail.
     pub(super) identity: Option<Identity>,
-    /// SMTP: mail for anybody is taken.
-    pub(super) may_relay: bool,
+    /// SMTP: for whom mail is taken.
+    pub(super) recipients: Recipients,
     /// SMTP: the client's name for itself.
     pub(super) helo: Option<String>,
     /// What the client was told the backend can do.

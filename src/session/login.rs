@@ -12,6 +12,7 @@ use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
 use crate::policy::Checker;
 use crate::proto::secret::shed;
+use crate::proto::smtp::Recipients;
 use crate::proto::{
     self, Answer, BackSettings, Capabilities, Front, Goodbye, MAX_ANSWERS, Mechanism, Protocol, Refusal, Service, Step,
     TlsRule, Violation,
@@ -190,7 +191,9 @@ impl Engine<'_> {
                     }
                     Outcome::End(reason) => return self.end(reason).await,
                     Outcome::Gone(gone) => return self.gone(gone).await,
-                    Outcome::LoggedIn(dialogue, identity) => return self.entered(*dialogue, Some(identity), true),
+                    Outcome::LoggedIn(dialogue, identity) => {
+                        return self.entered(*dialogue, Some(identity), Recipients::All);
+                    }
                 },
                 Step::Mail => 'mail: {
                     // Whoever tried to log in before, and as whom, has no part in it.
@@ -217,13 +220,18 @@ impl Engine<'_> {
                     match self.open(Protocol::Smtp, Who::default()).await {
                         // Not the one that may be sent to.
                         Ok(dialogue) if is_unproven && !unproven::may_send_to(self.session, &dialogue.server) => {
-                            self.refuse_unproven(dialogue.server.relaying());
+                            self.refuse_unproven(unproven::relaying(self.session, &dialogue.server));
                             tokio::spawn(dialogue.quit());
                         }
                         Ok(dialogue) => {
-                            // Where it is written for whom strangers' mail may be, that holds here, too.
-                            let named = !self.session.policy.submission.accept_domains.is_empty();
-                            return self.entered(dialogue, None, granted || is_unproven && !named);
+                            let domains = &self.session.policy.submission.accept_domains;
+                            let recipients = match () {
+                                () if granted => Recipients::All,
+                                // Where it is written for whom strangers' mail may be, that holds here, too.
+                                () if is_unproven && domains.is_empty() => Recipients::Plain,
+                                () => Recipients::Only(Arc::clone(domains)),
+                            };
+                            return self.entered(dialogue, None, recipients);
                         }
                         Err(lost) => {
                             tracing::debug!(session = %self.session.id, %lost, "no backend for a stranger's mail");
@@ -413,8 +421,8 @@ impl Engine<'_> {
         }
     }
 
-    /// `may_relay`: mail for anybody is taken.
-    fn entered(self, dialogue: Dialogue, identity: Option<Identity>, may_relay: bool) -> Entered {
+    /// `recipients`: for whom mail is taken, where it is mail that comes.
+    fn entered(self, dialogue: Dialogue, identity: Option<Identity>, recipients: Recipients) -> Entered {
         let helo = self.front.helo().map(str::to_owned);
         let open = Box::new(Open {
             client: self.client,
@@ -422,7 +430,7 @@ impl Engine<'_> {
             to_client: self.out,
             dialogue,
             identity,
-            may_relay,
+            recipients,
             helo,
             shown: self.shown,
         });

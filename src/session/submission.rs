@@ -19,7 +19,6 @@ use crate::proto::{
 use bytes::BytesMut;
 use side::{Buffers, Side};
 use std::io;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -45,11 +44,10 @@ fn settings(
     session: &Session,
     backend: Capabilities,
     shown: &Capabilities,
-    may_relay: bool,
+    recipients: Recipients,
     helo: Option<String>,
 ) -> TransactionSettings {
     let submission = &session.policy.submission;
-    let recipients = if may_relay { Recipients::All } else { Recipients::Only(Arc::clone(&submission.accept_domains)) };
     TransactionSettings {
         hostname: session.policy.hostname.clone(),
         max_message: submission.max_size,
@@ -107,15 +105,15 @@ enum Waited {
 
 impl<'s> Follower<'s> {
     fn new(session: &'s Session, open: Box<Open>) -> Self {
-        let Open { mut client, from_client, to_client, dialogue, identity, may_relay, helo, shown } = *open;
+        let Open { mut client, from_client, to_client, dialogue, identity, recipients, helo, shown } = *open;
         if identity.is_some() {
             client.logged_in();
         }
         // Who brings mail to others, or comes where customers do, is counted.
-        let is_sender = may_relay || session.listener.service == Service::Submission;
+        let is_sender = recipients == Recipients::All || session.listener.service == Service::Submission;
         let server = dialogue.server.name.to_string();
         let (backend, from_backend, capabilities) = dialogue.into_session();
-        let transaction = Transaction::new(settings(session, capabilities, &shown, may_relay, helo));
+        let transaction = Transaction::new(settings(session, capabilities, &shown, recipients, helo));
         Self {
             session,
             room: if identity.is_some() { FOR_A_USER } else { FOR_A_STRANGER },

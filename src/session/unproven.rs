@@ -4,7 +4,7 @@
 //! be lent a trust that is ours. What the relay probe last found is asked at each message.
 
 use super::Session;
-use crate::backend::{Relaying, Server};
+use crate::backend::{Asked, Relaying, Server};
 use crate::observe::Kind;
 use crate::proto::{Answer, Protocol, Refusal, Service};
 
@@ -17,13 +17,19 @@ pub(super) fn may_send(session: &Session) -> Result<(), Relaying> {
     if servers.iter().any(|server| may_send_to(session, server)) {
         return Ok(());
     }
-    let is_open = servers.iter().any(|server| server.relaying() == Relaying::Open);
+    let is_open = servers.iter().any(|server| relaying(session, server) == Relaying::Open);
     Err(if is_open { Relaying::Open } else { Relaying::Unknown })
 }
 
 /// The same for one server.
 pub(super) fn may_send_to(session: &Session, server: &Server) -> bool {
-    is_allowed(session) && server.relaying() == Relaying::Closed
+    is_allowed(session) && relaying(session, server) == Relaying::Closed
+}
+
+/// What the probe has found, if it asks as the session's own policy has it: after a reload that has it ask less, or from another
+/// address, a session from before knows nothing.
+pub(super) fn relaying(session: &Session, server: &Server) -> Relaying {
+    server.relaying_as(&Asked::of(&session.policy, &session.destination.backend))
 }
 
 /// The same for the server of this name.

@@ -4,50 +4,20 @@
 use crate::backend::Backend;
 use crate::gateway::{Gateway, Setup};
 use crate::mail::{hear_login, log_in};
-use crate::talk::{Cut, Talk, soon};
+use crate::relay_probe::{FOREIGN, Said, answer_again, answer_the_probe, is_known_to_be};
+use crate::talk::{Cut, Talk};
 use gatepost::proto::{Protocol, Service, TlsRule};
 
-/// A gateway, and a server that has answered the probe: for each of the two senders, so to the foreign domain, and so to the address
-/// that no look into the DNS can refuse.
-async fn probed(answers: &[&str], expected: &str, more: &str) -> (Gateway, Backend) {
+/// A gateway, and a server that has answered the probe.
+async fn probed(said: Said, expected: &str, more: &str) -> (Gateway, Backend) {
     let smtp = Backend::listen(Cut::Whole).await;
     let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
         .with("submission", &format!("require_auth: false, relay_probe: true{more}"))
         .with("limits", "messages_per_user: 3/h, exempt: []")
         .start()
         .await;
-    // The health check and the probe, whichever comes first.
-    let mut probe = None;
-    for _ in 0..2 {
-        let mut talk = greeted(&smtp).await;
-        match talk.next_line().await.expect("a command").as_str() {
-            "QUIT" => talk.line("221 bye").await,
-            "MAIL FROM:<postmaster@mail.example.net>" => probe = Some(talk),
-            other => panic!("{other}"),
-        }
-    }
-    let mut probe = probe.expect("the probe");
-    for (number, answers) in answers.chunks(2).enumerate() {
-        if number > 0 {
-            probe.hear("MAIL FROM:<postmaster@example.net>").await;
-        }
-        probe.line("250 ok").await;
-        for (recipient, answer) in ["relay-probe@example.org", "relay-probe@[192.0.2.1]"].iter().zip(answers) {
-            probe.hear(&format!("RCPT TO:<{recipient}>")).await;
-            probe.line(answer).await;
-        }
-        probe.hear("RSET").await;
-        probe.line("250 ok").await;
-    }
-    probe.hear("QUIT").await;
-    probe.line("221 bye").await;
-    probe.end().await;
-    let known = async {
-        while gateway.server.status().await.backends[0].relays != Some(expected) {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(expected, known).await;
+    answer_the_probe(&smtp, said, 1).await;
+    is_known_to_be(&gateway, expected).await;
     gateway.has_learned().await;
     (gateway, smtp)
 }
@@ -70,12 +40,12 @@ async fn client(gateway: &Gateway) -> Talk {
 }
 
 const NO: &str = "554 5.7.1 Relay access denied";
-/// Of a server that relays nothing.
-const CLOSED: [&str; 4] = [NO; 4];
+/// A server that relays nothing.
+const CLOSED: Said = |_, recipient| if recipient.is_empty() { "250 ok" } else { NO };
 
 #[tokio::test]
 async fn the_server_decides_about_the_recipients_of_who_has_no_login() {
-    let (gateway, smtp) = probed(&CLOSED, "closed", "").await;
+    let (gateway, smtp) = probed(CLOSED, "closed", "").await;
     let mut client = client(&gateway).await;
     client.line("MAIL FROM:<scanner@example.net>").await;
     let mut server = greeted(&smtp).await;
@@ -112,10 +82,64 @@ async fn the_server_decides_about_the_recipients_of_who_has_no_login() {
 }
 
 #[tokio::test]
+async fn no_address_that_leads_on_reaches_the_server_from_who_has_no_login() {
+    let (gateway, smtp) = probed(CLOSED, "closed", "").await;
+    let mut client = client(&gateway).await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = greeted(&smtp).await;
+    server.hear("MAIL FROM:<scanner@example.net>").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    for recipient in [
+        "victim%elsewhere.example@example.net",
+        "elsewhere.example!victim@example.net",
+        "\"victim@elsewhere.example\"@example.net",
+        "@example.net:victim@elsewhere.example",
+        "\"|cmd\"@example.net",
+        "/file@example.net",
+    ] {
+        client.line(&format!("RCPT TO:<{recipient}>")).await;
+        client.hear(NO).await;
+    }
+    // Nor does he learn who has a mailbox.
+    for _ in 0..21 {
+        client.line("RCPT TO:<nobody@example.net>").await;
+        server.hear("RCPT TO:<nobody@example.net>").await;
+        server.line("550 5.1.1 unknown").await;
+        client.hear("550 5.1.1 unknown").await;
+    }
+    client.line("RCPT TO:<nobody@example.net>").await;
+    client.hear("421 4.7.0 <*>").await;
+}
+
+#[tokio::test]
 async fn a_server_that_relays_gets_nothing_of_strangers() {
-    // The second one looks foreign domains up before it trusts us, the third one trusts whoever calls himself a user.
-    for answers in [&["250 ok"][..], &["556 5.1.10 nullMX", "250 ok"], &[NO, NO, "250 ok"]] {
-        let (gateway, smtp) = probed(answers, "open", "").await;
+    let looks_domains_up: Said = |_, recipient| if recipient.contains("org") { "556 5.1.10 nullMX" } else { "250 ok" };
+    let trusts_its_users: Said = |sender, recipient| match recipient {
+        _ if recipient.is_empty() || sender == "postmaster@example.net" => "250 ok",
+        _ => NO,
+    };
+    // These trust our address; but who calls himself one of theirs must log in, and some take no reports for elsewhere.
+    let knows_its_users: Said = |sender, recipient| match recipient {
+        _ if recipient.is_empty() || !sender.contains("example.net") => "250 ok",
+        _ => "553 5.7.1 not logged in",
+    };
+    let knows_them_and_no_reports: Said = |sender, recipient| match sender {
+        "" if recipient.is_empty() => "550 no reports",
+        _ if recipient.is_empty() || !sender.contains("example.net") && !sender.is_empty() => "250 ok",
+        _ => "553 5.7.1 not logged in",
+    };
+    let is_greylisting_reports: Said = |sender, _| if sender.is_empty() { "450 later" } else { "250 ok" };
+    let trusts_us: Said = |_, _| "250 ok";
+    for said in [
+        trusts_us,
+        looks_domains_up,
+        trusts_its_users,
+        knows_its_users,
+        knows_them_and_no_reports,
+        is_greylisting_reports,
+    ] {
+        let (gateway, smtp) = probed(said, "open", "").await;
         let mut client = client(&gateway).await;
         client.line("MAIL FROM:<scanner@example.net>").await;
         client.hear("530 5.7.0 <*>").await;
@@ -137,8 +161,19 @@ async fn a_server_that_relays_gets_nothing_of_strangers() {
 
 #[tokio::test]
 async fn what_is_not_known_to_be_closed_is_not_open_to_strangers() {
-    for answers in [&["451 4.7.1 later"][..], &[NO, "450 4.7.1 later"]] {
-        let (gateway, smtp) = probed(answers, "unknown", "").await;
+    let refuses_for_now: Said = |_, recipient| if recipient.is_empty() { "250 ok" } else { "451 4.7.1 later" };
+    let wants_to_look_again: Said = |_, recipient| match recipient {
+        "" => "250 ok",
+        FOREIGN => NO,
+        _ => "450 4.7.1 later",
+    };
+    let has_no_time_for_one: Said = |sender, recipient| match recipient {
+        "" if sender == "postmaster@example.net" => "451 4.7.1 later",
+        "" => "250 ok",
+        _ => NO,
+    };
+    for said in [refuses_for_now, wants_to_look_again, has_no_time_for_one, |_, _| "530 5.7.0 log in"] {
+        let (gateway, smtp) = probed(said, "unknown", "").await;
         let mut client = client(&gateway).await;
         client.line("MAIL FROM:<scanner@example.net>").await;
         client.hear("451 4.3.0 <*>").await;
@@ -150,7 +185,7 @@ async fn what_is_not_known_to_be_closed_is_not_open_to_strangers() {
 
 #[tokio::test]
 async fn domains_for_strangers_hold_here_too() {
-    let (gateway, smtp) = probed(&CLOSED, "closed", ", accept_domains: [example.net]").await;
+    let (gateway, smtp) = probed(CLOSED, "closed", ", accept_domains: [example.net]").await;
     let mut client = client(&gateway).await;
     client.line("MAIL FROM:<scanner@example.net>").await;
     let mut server = greeted(&smtp).await;
@@ -167,7 +202,7 @@ async fn domains_for_strangers_hold_here_too() {
 
 #[tokio::test]
 async fn messages_of_who_has_no_name_are_counted_for_the_address() {
-    let (gateway, smtp) = probed(&CLOSED, "closed", "").await;
+    let (gateway, smtp) = probed(CLOSED, "closed", "").await;
     let mut client = client(&gateway).await;
     client.line("MAIL FROM:<scanner@example.net>").await;
     let mut server = greeted(&smtp).await;
@@ -185,4 +220,56 @@ async fn messages_of_who_has_no_name_are_counted_for_the_address() {
     }
     client.line("MAIL FROM:<scanner@example.net>").await;
     client.hear("450 4.7.1 <*>").await;
+}
+
+#[tokio::test]
+async fn what_was_found_by_other_questions_or_from_another_address_is_forgotten_at_a_reload() {
+    let (submission, source) = ("submission", "backend");
+    for (before, change, connections) in [
+        // A warning is asked for with less.
+        ("require_auth: true", (submission, "require_auth: false"), 1),
+        ("require_auth: false", (submission, "accept_domains: [example.net, new.example]"), 2),
+        ("require_auth: false", (source, "source: [127.0.0.1]"), 1),
+        ("require_auth: false", (source, "client_address: received"), 1),
+    ] {
+        let smtp = Backend::listen(Cut::Whole).await;
+        let setup = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address);
+        let mut gateway = setup.with("submission", &format!("{before}, relay_probe: true")).start().await;
+        answer_the_probe(&smtp, CLOSED, 1).await;
+        is_known_to_be(&gateway, "closed").await;
+        gateway.has_learned().await;
+        gateway.setup.set(change.0, change.1);
+        gateway.reload().await.expect("a good configuration");
+        is_known_to_be(&gateway, "unknown").await;
+        let mut one = client(&gateway).await;
+        one.line("MAIL FROM:<scanner@example.net>").await;
+        one.hear("451 4.3.0 <*>").await;
+        // What changes nothing about it leaves it as it is.
+        answer_again(&smtp, CLOSED, connections).await;
+        is_known_to_be(&gateway, "closed").await;
+        gateway.setup.set("limits", "messages_per_user: 5/h");
+        gateway.reload().await.expect("a good configuration");
+        is_known_to_be(&gateway, "closed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_a_login_ends_with_the_policy_that_allows_it() {
+    let (mut gateway, smtp) = probed(CLOSED, "closed", "").await;
+    let mut client = client(&gateway).await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = greeted(&smtp).await;
+    server.hear("MAIL FROM:<scanner@example.net>").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    client.line("RSET").await;
+    server.hear("RSET").await;
+    server.line("250 ok").await;
+    client.hear("250 ok").await;
+    gateway.setup.set("submission", "require_auth: true");
+    gateway.reload().await.expect("a good configuration");
+    answer_again(&smtp, CLOSED, 1).await;
+    is_known_to_be(&gateway, "closed").await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    client.hear("530 5.7.0 <*>").await;
 }

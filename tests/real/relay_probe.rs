@@ -1,4 +1,5 @@
-//! Two Postfixes: one that trusts its network, one that does not; and what an operator is told of them.
+//! Postfixes that trust their network, all of it or but for the senders of their own domain, and one that does not; and what an
+//! operator is told of them.
 
 use crate::clients::python;
 use crate::command::{client, run};
@@ -8,8 +9,9 @@ use crate::servers::{dovecot, postfix};
 
 #[test]
 fn a_postfix_that_trusts_its_network_is_called_open_and_the_other_closed() {
+    let rule = postfix::trusting_but_for_our_senders();
     let dovecot = dovecot::shared();
-    for (postfix, expected) in [(postfix::trusting(), "open"), (postfix::shared(), "closed")] {
+    for (postfix, expected) in [(postfix::trusting(), "open"), (rule, "open"), (postfix::shared(), "closed")] {
         let backend = Backend { imap: Some(dovecot.imap()), pop3: None, smtp: Some(postfix.smtp()) };
         let gateway = Gatepost::start(backend, "");
         is_known_to_be(&gateway, expected);
@@ -31,9 +33,10 @@ fn is_known_to_be(gateway: &Gatepost, expected: &str) {
 
 #[test]
 fn who_has_no_login_sends_by_the_postfix_that_relays_nothing_and_not_by_the_other() {
+    let rule = postfix::trusting_but_for_our_senders();
     let dovecot = dovecot::shared();
     let user = dovecot.user("without-login");
-    for (postfix, expected) in [(postfix::trusting(), "open"), (postfix::shared(), "closed")] {
+    for (postfix, expected) in [(postfix::trusting(), "open"), (rule, "open"), (postfix::shared(), "closed")] {
         let backend = Backend { imap: Some(dovecot.imap()), pop3: None, smtp: Some(postfix.smtp()) };
         let gateway = Gatepost::start(backend, "submission: { require_auth: false }\n");
         is_known_to_be(&gateway, expected);

@@ -50,19 +50,22 @@ impl Address {
         self.local.is_ascii() && self.domain.as_ref().is_none_or(|domain| domain.is_ascii())
     }
 
-    /// Whether a stranger may write there: a domain of the list (lower-cased), or the bare postmaster of
-    /// RFC 5321 section 4.5.1. An old server may resend what hides another address to that address, so none of these
-    /// passes: a source route, `user%elsewhere@here`, `elsewhere!user@here`, `"user@elsewhere"@here`, an address
-    /// literal. Nor does a name that is no mailbox's: see [`Address::is_no_mailbox`].
+    /// Whether a stranger may write there: a plain address ([`Address::is_plain`]) in a domain of the list (lower-cased), or the
+    /// bare postmaster of RFC 5321 section 4.5.1.
     pub fn is_for(&self, domains: &[String]) -> bool {
-        let local = self.local_part();
-        if self.routed || local.contains(hides_an_address) || self.is_no_mailbox() {
-            return false;
-        }
-        match &self.domain {
-            None => local.eq_ignore_ascii_case("postmaster"),
-            Some(domain) => domains.iter().any(|listed| listed.eq_ignore_ascii_case(domain)),
-        }
+        self.is_plain()
+            && match &self.domain {
+                None => self.local_part().eq_ignore_ascii_case("postmaster"),
+                Some(domain) => domains.iter().any(|listed| listed.eq_ignore_ascii_case(domain)),
+            }
+    }
+
+    /// Whether the address says where it leads. An old server may resend what hides another address to that address, so none of
+    /// these is plain: a source route, `user%elsewhere@here`, `elsewhere!user@here`, `"user@elsewhere"@here`, an address literal.
+    /// Nor is a name that is no mailbox's: see [`Address::is_no_mailbox`].
+    pub fn is_plain(&self) -> bool {
+        let is_literal = self.domain.as_ref().is_some_and(|domain| domain.starts_with('['));
+        !self.routed && !is_literal && !self.local_part().contains(hides_an_address) && !self.is_no_mailbox()
     }
 
     /// Whether the local part is a program, a file or a list of them to servers that deliver to such, or an option to
@@ -282,6 +285,12 @@ mod tests {
         ] {
             let address = read(text).ok().and_then(|(address, _)| address).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(address.is_for(&ours), passes, "{text}");
+            // Where no domains are written, the server's word about the domain is all there is.
+            let elsewhere = ["<joe>", "<joe@elsewhere.example>", "<joe@sub.example.net>", "<joe@xexample.net>"]
+                .contains(&text)
+                || text.contains("net.elsewhere") && !text.starts_with("<@")
+                || text.contains('\u{e4}');
+            assert_eq!(address.is_plain(), passes || elsewhere, "{text}");
         }
     }
 

@@ -32,6 +32,18 @@ pub fn trusting() -> &'static Postfix {
     })
 }
 
+/// The same with a rule against whoever calls himself a user of `example.net` and has not logged in: it goes before the trust.
+pub fn trusting_but_for_our_senders() -> &'static Postfix {
+    static SHARED: OnceLock<Postfix> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        Postfix::start(
+            "mynetworks = 127.0.0.0/8\n\
+             smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
+             smtpd_sender_restrictions = check_sender_access inline:{ { example.net = REJECT log in } }\n",
+        )
+    })
+}
+
 /// One without AUTH that relays for whoever was let in by the word of its network, each with the sender that is his.
 pub fn told_of_logins(senders: &[(&str, &str)]) -> Postfix {
     let senders: Vec<String> = senders.iter().map(|(sender, login)| format!("{sender}={login}")).collect();

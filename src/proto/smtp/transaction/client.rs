@@ -185,6 +185,7 @@ impl Transaction {
     fn is_relay(&self, rcpt: &Rcpt) -> bool {
         match &self.settings.recipients {
             Recipients::All => false,
+            Recipients::Plain => !rcpt.to.is_plain(),
             Recipients::Only(domains) => !rcpt.to.is_for(domains),
         }
     }

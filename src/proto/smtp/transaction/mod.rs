@@ -105,6 +105,9 @@ pub struct TransactionSettings {
 pub enum Recipients {
     /// A client that has logged in, or may send by other right.
     All,
+    /// A stranger, where the backend decides about domains: whatever is a plain address
+    /// ([`Address::is_plain`](super::Address::is_plain)).
+    Plain,
     /// A stranger: these domains, lower-cased, and the bare postmaster (RFC 5321 section 4.5.1).
     Only(Arc<[String]>),
 }
@@ -280,7 +283,10 @@ impl Transaction {
     }
 
     fn is_stranger(&self) -> bool {
-        matches!(self.settings.recipients, Recipients::Only(_))
+        match self.settings.recipients {
+            Recipients::All => false,
+            Recipients::Plain | Recipients::Only(_) => true,
+        }
     }
 
     fn send_mail(&mut self, mut mail: Mail, to_backend: &mut BytesMut) {

@@ -1,7 +1,7 @@
 //! Which commands reach the backend, and in which words.
 
 use super::session::settings;
-use super::{both_ways, logged_in, stranger};
+use super::{PIPELINING, both_ways, logged_in, stranger};
 use crate::proto::smtp::Recipients;
 
 #[test]
@@ -148,6 +148,49 @@ fn a_stranger_writes_to_us_and_to_nobody_else() {
         S: 501 5.1.3 Bad recipient address syntax",
     );
     logged_in("C: RCPT TO:<joe%x@elsewhere.example>\nG: RCPT TO:<joe%x@elsewhere.example>");
+}
+
+#[test]
+fn a_stranger_whose_recipients_the_server_decides_about_names_none_that_leads_on() {
+    let denied = |to: &str, shown: &str| {
+        format!(
+            "C: RCPT TO:<{to}>
+            S: 554 5.7.1 Relay access denied
+            = refused recipient <> to {shown} relay_denied: 554 5.7.1 Relay access denied\n"
+        )
+    };
+    let mut script = "C: MAIL FROM:<>\nG: MAIL FROM:<>\nB: 250 a\nS: 250 a\n".to_owned();
+    for to in ["joe@example.net", "joe@elsewhere.example", "\"joe smith\"@example.net", "joe"] {
+        script += &format!("C: RCPT TO:<{to}>\nG: RCPT TO:<{to}>\nB: 250 b\nS: 250 b\n");
+    }
+    for to in [
+        "joe%elsewhere.example@example.net",
+        "elsewhere.example!joe@example.net",
+        "\"joe@elsewhere.example\"@example.net",
+        "\"|/bin/sh\"@example.net",
+        "/etc/passwd@example.net",
+        "joe@[192.0.2.1]",
+    ] {
+        script += &denied(to, to);
+    }
+    script += &denied("@example.net:joe@elsewhere.example", "joe@elsewhere.example");
+    both_ways(&settings(PIPELINING, Recipients::Plain), &script);
+    // Nor is the sender any, since bounces go there; and such a stranger's patience with us is as bounded as another's.
+    let refused = "C: RCPT TO:<x@example.net>\nG: RCPT TO:<x@example.net>\nB: 550 no\nS: 550 no
+        = refused recipient <> to x@example.net backend: 550 no\n"
+        .repeat(21);
+    both_ways(
+        &settings(PIPELINING, Recipients::Plain),
+        &format!(
+            "C: MAIL FROM:</etc/passwd@example.net>
+            S: 501 5.1.7 Bad sender address syntax
+            C: MAIL FROM:<>\nG: MAIL FROM:<>\nB: 250 a\nS: 250 a
+            {refused}
+            C: RCPT TO:<y@example.net>
+            S: 421 4.7.0 Too many errors, closing connection
+            = over Violation(TooManyErrors)"
+        ),
+    );
 }
 
 #[test]
