@@ -33,13 +33,13 @@ class Front(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         payload = json.loads(body)["payload"]
         order = json.loads(base64.urlsafe_b64decode(payload + "==") or b"{}")
-        replaces = order.get("replaces") if "identifiers" in order else None
-        if "identifiers" in order:
-            log("order", replaces)
+        is_order = "identifiers" in order
+        replaces = order.get("replaces") if is_order else None
         if replaces and MANNER == "refuses":
+            log("order", replaces)
             problem = {"type": "urn:ietf:params:acme:error:alreadyReplaced", "detail": "it has a successor", "status": 409}
             return self.answer(409, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode())
-        self.forward(body, replaces)
+        self.forward(body, replaces, is_order)
 
     def renewal_info(self):
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -49,7 +49,7 @@ class Front(BaseHTTPRequestHandler):
         body = b'{"suggestedWindow":' if MANNER == "broken" else json.dumps(page).encode()
         self.answer(200, {"Content-Type": "application/json", "Retry-After": "21600"}, body)
 
-    def forward(self, body, replaces=None):
+    def forward(self, body, replaces=None, is_order=False):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         pebble = http.client.HTTPSConnection(ADDRESS, 14000, context=context, timeout=30)
@@ -57,6 +57,9 @@ class Front(BaseHTTPRequestHandler):
         pebble.request(self.command, self.path, body, headers)
         answer = pebble.getresponse()
         said = answer.read()
+        # pebble throws out nonces by chance; the order that comes again then is the same one.
+        if is_order and b"badNonce" not in said:
+            log("order", replaces)
         if self.path == "/dir":
             directory = json.loads(said)
             directory["renewalInfo"] = f"https://{self.headers['Host']}/renewal"
