@@ -85,11 +85,9 @@ impl Pages for HelpPage {
 impl HelpPage {
     async fn converse(&self, visitor: Visitor, stream: &mut dyn Stream) -> Served {
         let portal = &visitor.policy.portal;
-        let Room { most, most_of_one } = if portal.webmails.is_empty() { FOR_PAGE } else { FOR_WEBMAIL };
-        let room = Room { most: most.min(visitor.shared.share_of_sessions()), most_of_one };
         let networks = visitor.shared.gate.networks(visitor.client);
         let is_everybody = visitor.shared.gate.may_be_everybody(visitor.client);
-        let room = if is_everybody { room.for_everybody() } else { room };
+        let room = room(!portal.webmails.is_empty(), visitor.shared.share_of_sessions(), is_everybody);
         let Some(_seat) = self.visitors.take(&networks, room) else { return Served::Page };
         let (leave, traffic) = (&visitor.leave, &Traffic::default());
         let (stream, still) = Watched::new(stream, portal.webmail_timeout + STILL);
@@ -135,6 +133,14 @@ impl HelpPage {
         }
         if traffic.was_webmail() { Served::Webmail } else { Served::Page }
     }
+}
+
+/// How many browsers' connections there may be. `share`: what there is for them of all sessions; `is_everybody`: whether there may be
+/// everybody behind the address.
+fn room(has_webmail: bool, share: usize, is_everybody: bool) -> Room {
+    let Room { most, most_of_one } = if has_webmail { FOR_WEBMAIL } else { FOR_PAGE };
+    let room = Room { most: most.min(share), most_of_one };
+    if is_everybody { room.for_everybody() } else { room }
 }
 
 /// Ends when a connection has lasted as long as it may.
@@ -184,6 +190,20 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_behind_one_address_has_the_room_of_all() {
+        for (has_webmail, share, is_everybody, expected) in [
+            (false, 10_000, false, (1024, 64)),
+            (false, 10_000, true, (1024, 1024)),
+            (true, 10_000, true, (4096, 4096)),
+            (true, 10, false, (10, 256)),
+            (true, 10, true, (10, 10)),
+        ] {
+            let Room { most, most_of_one } = room(has_webmail, share, is_everybody);
+            assert_eq!((most, most_of_one), expected);
+        }
+    }
 
     #[test]
     fn text_stays_text() {

@@ -159,6 +159,12 @@ async fn the_networks_of_a_48_share_their_connections_and_sessions() {
     }
     assert_eq!(open("2001:db8:1:ff::2".to_owned()).err(), Some(Refusal::RateLimited), "eight times three");
     assert!(open("2001:db8:2::2".to_owned()).is_ok());
+    // What others share out by address goes by the same networks.
+    let counted = |from: &str| -> Vec<String> {
+        world.gate.networks(ip(from)).iter().map(|(network, times)| format!("{times} in {network}")).collect()
+    };
+    assert_eq!(counted("2001:db8:1:ff::2"), ["1 in 2001:db8:1:ff::/64", "8 in 2001:db8:1::/48"]);
+    assert_eq!(counted("::ffff:192.0.2.1"), ["1 in 192.0.2.1/32"]);
 }
 
 #[tokio::test(start_paused = true)]
