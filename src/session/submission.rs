@@ -338,7 +338,8 @@ impl Follower<'_> {
     /// Dials and logs in again after a message was abandoned, for the next one.
     async fn redial(&mut self) {
         match self.try_redial().await {
-            Some((stream, from_backend, capabilities)) => {
+            Some((server, (stream, from_backend, capabilities))) => {
+                self.server = server;
                 self.backend.io = Some(stream);
                 self.backend.buffers.from = from_backend;
                 self.transaction.redialed(capabilities, &mut self.backend.buffers.to);
@@ -347,7 +348,8 @@ impl Follower<'_> {
         }
     }
 
-    async fn try_redial(&mut self) -> Option<(BackendStream, BytesMut, Capabilities)> {
+    /// The server's name, and what there is of it.
+    async fn try_redial(&mut self) -> Option<(String, (BackendStream, BytesMut, Capabilities))> {
         let session = self.session;
         let settings = back_settings(session, self.transaction.helo());
         let timeouts = &session.policy.timeouts;
@@ -367,7 +369,8 @@ impl Follower<'_> {
             }
         }
         // Nothing was asked yet: what stands there would be taken for the reply to the MAIL that comes now.
-        Some(dialogue.into_session()).filter(|(_, from_backend, _)| from_backend.is_empty())
+        let server = dialogue.server.name.to_string();
+        Some((server, dialogue.into_session())).filter(|(_, (_, from_backend, _))| from_backend.is_empty())
     }
 
     /// Tells the backend of the client at the head of the message, where that is wanted.

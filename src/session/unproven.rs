@@ -40,7 +40,10 @@ pub(super) fn may_send_to_name(session: &Session, name: &str) -> bool {
 
 /// Whether a session without a login may be continued with another server.
 pub(super) async fn may_go_on(session: &Session, server: &Server) -> bool {
-    !is_allowed(session) || may_send_to(session, server) || session.shared.gate.is_granted(session.client.ip()).await
+    // Where the world brings mail, no leave is needed.
+    session.listener.service != Service::Submission
+        || may_send_to(session, server)
+        || session.shared.gate.is_granted(session.client.ip()).await
 }
 
 /// Whether the configuration lets anybody send without a login here, and no ban keeps this one from it.

@@ -181,6 +181,38 @@ async fn where_the_new_connection_is_not_to_be_had_the_message_is_not_now() {
 }
 
 #[tokio::test]
+async fn a_message_that_went_on_at_another_server_is_told_of_that_one() {
+    let (mut first, second) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
+    let setup = Setup::new()
+        .listener(Service::Submission, TlsRule::Implicit, "")
+        .with("backend", &format!("smtp: [\"{}\", \"{}\"]", first.address, second.address));
+    let (gateway, (), ()) = tokio::join!(setup.start(), first.teach(Protocol::Smtp), second.teach(Protocol::Smtp));
+    gateway.has_learned().await;
+    gateway.has_learned().await;
+    let mut client = gateway.tls().await;
+    client.hear("220 <*>").await;
+    log_in(&mut client, Protocol::Smtp, "secret").await;
+    let mut dialogue = first.dialled().await;
+    hear_login(&mut dialogue, Protocol::Smtp).await;
+    dialogue.line("235 ok").await;
+    client.hear("235 <*>").await;
+    begin(&mut client, &mut dialogue).await;
+    client.say("a bare\nnewline\r\n.\r\n").await;
+    client.hear("550 5.5.2 <*>").await;
+    let _ = dialogue.rest().await;
+    gateway.event("message.refused", &format!("server={}", first.address)).await;
+    first.down();
+    client.line("MAIL FROM:<joe@example.net>").await;
+    let mut dialogue = second.dialled().await;
+    hear_login(&mut dialogue, Protocol::Smtp).await;
+    dialogue.line("235 ok").await;
+    dialogue.hear("MAIL FROM:<joe@example.net>").await;
+    dialogue.line("550 not you").await;
+    client.hear("550 not you").await;
+    gateway.event("message.refused", &format!("server={}", second.address)).await;
+}
+
+#[tokio::test]
 async fn strangers_write_to_our_domains_and_to_nobody_else() {
     let post = Post::serve(Protocol::Smtp).await;
     let setup = Setup::one(Service::Smtp, TlsRule::Off, post.address)

@@ -13,7 +13,7 @@ async fn probed(said: Said, expected: &str, more: &str) -> (Gateway, Backend) {
     let smtp = Backend::listen(Cut::Whole).await;
     let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
         .with("submission", &format!("require_auth: false, relay_probe: true{more}"))
-        .with("limits", "messages_per_user: 3/h, exempt: []")
+        .with("limits", "messages_per_user: 3/h, auth_failures_per_ip: 2/h, exempt: []")
         .start()
         .await;
     answer_the_probe(&smtp, said, 1).await;
@@ -110,6 +110,43 @@ async fn no_address_that_leads_on_reaches_the_server_from_who_has_no_login() {
     }
     client.line("RCPT TO:<nobody@example.net>").await;
     client.hear("421 4.7.0 <*>").await;
+}
+
+#[tokio::test]
+async fn who_is_banned_while_the_server_is_dialled_anew_sends_nothing_more() {
+    let (gateway, smtp) = probed(CLOSED, "closed", "").await;
+    let mut client = client(&gateway).await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = greeted(&smtp).await;
+    for (command, answer) in
+        [("MAIL FROM:<scanner@example.net>", "250 ok"), ("RCPT TO:<joe@example.net>", "250 ok"), ("DATA", "354 go")]
+    {
+        if !command.starts_with("MAIL") {
+            client.line(command).await;
+        }
+        server.hear(command).await;
+        server.line(answer).await;
+        client.hear(answer).await;
+    }
+    client.say("a bare\nnewline\r\n.\r\n").await;
+    client.hear("550 5.5.2 <*>").await;
+    let _ = server.rest().await;
+    client.line("MAIL FROM:<scanner@example.net>").await;
+    let mut server = smtp.dialled().await;
+    for password in ["guess1", "guess2", "guess3"] {
+        let mut guesser = gateway.tls().await;
+        guesser.hear("220 <*>").await;
+        log_in(&mut guesser, Protocol::Smtp, password).await;
+        let mut asked = greeted(&smtp).await;
+        assert!(asked.next_line().await.expect("a login").starts_with("AUTH PLAIN "));
+        asked.line("535 no").await;
+        guesser.hear("535 <*>").await;
+    }
+    gateway.event("ban.added", "").await;
+    server.line("220 old.example.net ESMTP").await;
+    server.hear("EHLO <*>").await;
+    server.line("250-old.example.net\r\n250 AUTH PLAIN").await;
+    client.hear("451 4.3.0 <*>").await;
 }
 
 #[tokio::test]
