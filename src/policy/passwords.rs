@@ -26,7 +26,15 @@ pub struct PasswordFile {
 }
 
 /// By the user's name, lower-cased.
-type Users = HashMap<Box<[u8]>, Box<str>>;
+type Users = HashMap<Box<[u8]>, Entry>;
+
+/// A line.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    /// The user's name as it stands there, where that is not lower-cased.
+    name: Option<Box<str>>,
+    hash: Box<str>,
+}
 
 /// Why a file of passwords is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +68,22 @@ impl PasswordFile {
     pub fn verify(&self, user: &UserName, password: &[u8]) -> bool {
         let users = self.current.load();
         match users.get(&*fold(user.as_bytes())) {
-            Some(hash) => matches(hash, password),
+            Some(entry) => matches(&entry.hash, password),
             None => {
                 // Of the kind that stands in the file.
-                let decoy = users.values().next().map_or(DECOY, |hash| hash);
+                let decoy = users.values().next().map_or(DECOY, |entry| &*entry.hash);
                 let _ = std::hint::black_box(matches(decoy, password));
                 false
             }
         }
+    }
+
+    /// The user's name in the spelling of the file; none for a user that is not there.
+    pub fn spelling(&self, user: &UserName) -> Option<UserName> {
+        let folded = fold(user.as_bytes());
+        let users = self.current.load();
+        let name = users.get(&*folded)?.name.as_deref().map_or(&*folded, str::as_bytes);
+        UserName::new(name).ok()
     }
 
     /// Reads the file again if it has changed, and says whether something else stands in it now.
@@ -105,7 +121,9 @@ fn parse(text: &str) -> Result<Users, Vec<(usize, String)>> {
             // Nothing of the line is shown: it may be a password.
             None => "is not `user:hash`: write it with gatepost passwd".to_owned(),
             Some((user, hash)) if !user.is_empty() && is_known(hash) => {
-                match users.insert(fold(user.as_bytes()).into(), hash.into()) {
+                let folded = fold(user.as_bytes());
+                let name = (*folded != *user.as_bytes()).then(|| user.into());
+                match users.insert(folded.into(), Entry { name, hash: hash.into() }) {
                     None => continue,
                     Some(_) => "the user stands in a line before: leave one of them out".to_owned(),
                 }
@@ -191,6 +209,20 @@ mod tests {
         }
         assert!(!file.verify(&user("dan"), b"secret"));
         assert!(!file.verify(&user("bob@example.\u{212a}ET"), b"secret"), "KELVIN SIGN is no k");
+    }
+
+    #[test]
+    fn a_user_is_spelt_as_in_the_file_however_he_types() {
+        let file = file(&format!("ann:{SHA512}\nBob@Example.NET:{SHA512}\n")).expect("good");
+        for (typed, spelt) in [
+            ("ANN", Some("ann")),
+            ("ann", Some("ann")),
+            ("bob@example.net", Some("Bob@Example.NET")),
+            ("BOB@EXAMPLE.NET", Some("Bob@Example.NET")),
+            ("dan", None),
+        ] {
+            assert_eq!(file.spelling(&user(typed)), spelt.map(user), "{typed}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::unspoken::Unspoken;
 use crate::backend::{Dialogue, Lost};
 use crate::gate::{Attempt, Gate, Ruling, Ticket, User, Verdict};
 use crate::observe::{Event, Kind};
+use crate::policy::Checker;
 use crate::proto::sasl;
 use crate::proto::{
     Answer, BackStep, Goodbye, Login, Mechanism, Protocol, Refusal, Reply, Secret, Service, Step, UserName,
@@ -313,6 +314,12 @@ impl Engine<'_> {
     /// a memory of passwords knows nothing about. Of `joe x` one POP3 server takes all and another `joe`: he is named to nobody.
     fn name_at_checker(&self, attempt: &Try) -> Option<UserName> {
         let name = attempt.sent_as.as_ref().or(attempt.user.as_ref())?;
+        if let Checker::File(file) = &self.session.policy.auth.submission
+            && let Some(spelt) = file.spelling(name)
+        {
+            // The server may have rules by the name, and need not take every spelling for the same.
+            return Some(spelt);
+        }
         let whole = name.as_taken(Protocol::Smtp);
         UserName::new(whole).ok().filter(|_| name.as_taken(self.session.login_protocol()) == whole)
     }

@@ -300,6 +300,31 @@ async fn a_server_that_hears_no_auth_is_told_who_has_logged_in_before_each_of_hi
 }
 
 #[tokio::test]
+async fn a_user_of_a_file_is_told_by_the_name_that_stands_there_however_he_types_it() {
+    let smtp = Backend::listen(Cut::Whole).await;
+    let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
+        .file("users", &JOE.replace("joe:", "Joe:"))
+        .with("backend", "client_address: xclient")
+        .with("auth", "submission: \"file:users\"")
+        .start()
+        .await;
+    let mut asked = smtp.dialled().await;
+    asked.line("220 old.example.net ESMTP").await;
+    asked.hear("EHLO mail.example.net").await;
+    asked.line("250-old.example.net\r\n250 XCLIENT ADDR LOGIN").await;
+    asked.rest().await.expect("a proper end");
+    gateway.event("backend.up", "protocol=smtp").await;
+    // The second time the file is not asked about the password.
+    for typed in ["JOE", "JOE", "Joe", "joe"] {
+        let (mut client, _) = hello(&gateway).await;
+        log_in_as(&mut client, Protocol::Smtp, typed, "secret").await;
+        let (_old, heard) = told(&smtp, "ADDR LOGIN").await;
+        assert_eq!(heard, "LOGIN=Joe", "{typed}");
+        client.hear("235 2.7.0 <*>").await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_named_whom_the_password_did_not_prove() {
     let (smtp, pop3) = (Backend::listen(Cut::Whole).await, Backend::listen(Cut::Whole).await);
     let gateway = Setup::one(Service::Submission, TlsRule::Implicit, smtp.address)
