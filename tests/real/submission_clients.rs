@@ -237,7 +237,7 @@ fn a_postfix_with_the_gateway_as_smarthost_delivers() {
     crate::clients::python_alone(&format!(
         "import smtplib\n\
          for i in range(5):\n\
-         \x20   s = smtplib.SMTP('{at}', 25)\n\
+         \x20   s = smtplib.SMTP('{at}', 25, 'client.example')\n\
          \x20   s.sendmail('{user}@example.net', ['{user}@example.net'], f'Subject: {{i}}\\r\\n\\r\\nfrom the site\\r\\n'); s.quit()\n",
         at = site.address,
     ));

@@ -36,9 +36,9 @@ def log_in_by_pop3(user, password='secret'):
 
 def submission(scheme='smtps'):
     if scheme == 'smtps':
-        session = smtplib.SMTP_SSL(GATE, 465, context=trusting(), timeout=50)
+        session = smtplib.SMTP_SSL(GATE, 465, 'client.example', context=trusting(), timeout=50)
     else:
-        session = smtplib.SMTP(GATE, 587, timeout=50)
+        session = smtplib.SMTP(GATE, 587, 'client.example', timeout=50)
     session.ehlo('client.example.org')
     if scheme == 'smtp+starttls':
         session.starttls(context=trusting())

@@ -57,7 +57,7 @@ mod each_server_answers_without_a_gateway {
         let user = dovecot.user("postfix-direct");
         python_alone(&format!(
             "import smtplib\n\
-             s = smtplib.SMTP('{at}', 25); s.ehlo(); s.login('{user}', 'secret')\n\
+             s = smtplib.SMTP('{at}', 25, 'client.example'); s.ehlo(); s.login('{user}', 'secret')\n\
              s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n",
             at = postfix.address,
         ));
@@ -79,7 +79,7 @@ mod each_server_answers_without_a_gateway {
         let user = dovecot.user("exim-direct");
         python_alone(&format!(
             "import smtplib\n\
-             s = smtplib.SMTP('{at}', 25); s.ehlo(); s.login('{user}', 'secret')\n\
+             s = smtplib.SMTP('{at}', 25, 'client.example'); s.ehlo(); s.login('{user}', 'secret')\n\
              s.sendmail('{user}@example.net', ['{user}@example.net'], 'Subject: hello\\r\\n\\r\\nthere\\r\\n'); s.quit()\n",
             at = exim.address,
         ));
