@@ -2,7 +2,7 @@
 //! with one.
 
 use super::Session;
-use super::login::{self, Greeting};
+use super::greeting::{self, Greeting};
 use super::stream::{ClientStream, NoTls};
 use crate::gate::Admission;
 use crate::observe::event::{Client, Event, TlsFacts};
@@ -54,7 +54,7 @@ pub(super) async fn enter(
     if session.listener.tls != TlsRule::Implicit {
         return Some((stream, admission, None));
     }
-    let mut greeting = login::greeting(session);
+    let mut greeting = greeting::of(session);
     let mut nothing = BytesMut::new();
     let words = greeting.as_mut().map_or(&mut nothing, |greeting| &mut greeting.words);
     match secure(session, metrics, stream, deadline, words).await {

@@ -3,6 +3,7 @@
 
 use super::attempt::Outcome;
 use super::entered::{Entered, Identity, Open};
+use super::greeting::{Greeting, remembered, wants_a_timestamp};
 use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session, Who, unproven};
@@ -10,12 +11,11 @@ use crate::backend::{Dialogue, Lost, Relaying};
 use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
-use crate::policy::Checker;
 use crate::proto::secret::shed;
 use crate::proto::smtp::Recipients;
 use crate::proto::{
-    self, Answer, BackSettings, Capabilities, Front, Goodbye, MAX_ANSWERS, Mechanism, Protocol, Refusal, Service, Step,
-    TlsRule, Violation,
+    Answer, BackSettings, Capabilities, Front, Goodbye, MAX_ANSWERS, Mechanism, Protocol, Refusal, Service, Step,
+    Violation,
 };
 use crate::route;
 use bytes::{Buf, BufMut, BytesMut};
@@ -52,35 +52,6 @@ pub(super) enum Gone {
     Timeout,
     /// We are asked to say goodbye.
     Asked,
-}
-
-/// A front half that has greeted.
-pub(super) struct Greeting {
-    front: Box<dyn Front>,
-    /// What the client is told the backend can do.
-    shown: Arc<Capabilities>,
-    /// What is to be said; nothing once it is.
-    pub(super) words: BytesMut,
-}
-
-/// The greeting, where it needs nothing of the backend that is not remembered.
-pub(super) fn greeting(session: &Session) -> Option<Greeting> {
-    // Where what the client shows in its handshake decides, the backend is known once that is over.
-    if session.policy.routes.look_at_the_handshake() || wants_a_timestamp(session, true) {
-        return None;
-    }
-    let mut greeting = Greeting { shown: remembered(session), ..Greeting::unsaid(session) };
-    greeting.front.greet(&greeting.shown, &mut greeting.words);
-    Some(greeting)
-}
-
-impl Greeting {
-    /// Before it is known what is to be said.
-    fn unsaid(session: &Session) -> Self {
-        let front =
-            proto::front(session.policy.front_settings(&session.listener, session.client.ip(), session.handshake()));
-        Self { front, shown: Arc::default(), words: BytesMut::new() }
-    }
 }
 
 /// Drives the dialogue to its end.
@@ -479,44 +450,6 @@ impl Engine<'_> {
         event.reason = Some(refusal.as_str().to_owned());
         self.session.record(&event);
         self.session.shared.gate.denied(self.session.client.ip()).await;
-    }
-}
-
-/// Whether the greeting is to have the timestamp of a live backend.
-fn wants_a_timestamp(session: &Session, under_tls: bool) -> bool {
-    let (listener, backends) = (&session.listener, &session.shared.backends);
-    let (backend, protocol) = (&session.destination.backend, listener.service.protocol());
-    listener.tls != TlsRule::StartTls
-        && backends.remembered(backend, protocol).apop.is_some()
-        && backends.has_server_up(backend, protocol)
-        && session
-            .policy
-            .front_settings(listener, session.client.ip(), session.handshake())
-            .allows(&Mechanism::APOP, under_tls)
-}
-
-/// What is known of the backend without its timestamp, which belongs to one connection.
-fn remembered(session: &Session) -> Arc<Capabilities> {
-    let (backends, backend) = (&session.shared.backends, &session.destination.backend);
-    let known = backends.remembered(backend, session.listener.service.protocol());
-    match &session.policy.auth.submission {
-        _ if session.listener.service != Service::Submission => {}
-        Checker::Backend => {}
-        Checker::Server(protocol) => return Arc::new(checked_by(&known, &backends.remembered(backend, *protocol))),
-        Checker::AuthHttp | Checker::File(_) => {
-            return Arc::new(checked_by(&known, &Capabilities::minimum(Protocol::Imap)));
-        }
-    }
-    if known.apop.is_none() { known } else { Arc::new(Capabilities { apop: None, ..Capabilities::clone(&known) }) }
-}
-
-/// What an SMTP server can do, and the ways to log in of who checks the passwords in its place.
-fn checked_by(server: &Capabilities, checker: &Capabilities) -> Capabilities {
-    Capabilities {
-        mechanisms: checker.mechanisms.clone(),
-        login_command: checker.takes_passwords(),
-        apop: None,
-        lines: server.lines.clone(),
     }
 }
 

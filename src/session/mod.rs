@@ -16,6 +16,7 @@
 mod attempt;
 mod entered;
 mod entrance;
+mod greeting;
 mod handshake;
 mod login;
 mod mailbox;
