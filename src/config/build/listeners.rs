@@ -127,13 +127,7 @@ impl Maker<'_> {
             report_unusual_port(&addresses, service, tls, spot, report);
         }
         let backend = self.backend(section, service.map(|service| service.protocol().into()), spot, report);
-        let daemons = daemons(name, service);
-        let access = Access {
-            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
-            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
-        };
-        let proxy_protocol =
-            believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
+        let (access, proxy_protocol) = self.door((name, service), section, spot, report);
         let trusted_clients = believed(&section.trusted_clients, "the webmail's", &spot.key("trusted_clients"), report);
         let listener = service.zip(backend).map(|(service, backend)| {
             let (name, addresses) = (name.to_owned(), addresses.clone());
@@ -182,13 +176,7 @@ impl Maker<'_> {
             };
             report.warning(&spot.key("address").item(index), message);
         }
-        let daemons = daemons(name, None);
-        let access = Access {
-            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
-            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
-        };
-        let proxy_protocol =
-            believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
+        let (access, proxy_protocol) = self.door((name, None), section, spot, report);
         let (name, own) = (name.to_owned(), addresses.clone());
         let page = Arc::new(PageListener { name, addresses: own, kind, access, proxy_protocol, client_certificate });
         let (spot, asked) = (spot.clone(), client_certificate);
@@ -207,6 +195,23 @@ impl Maker<'_> {
             report.error(&spot.key("protocol"), message);
         }
         Some(service)
+    }
+
+    /// Who may come in, and whose PROXY header is believed.
+    pub(super) fn door(
+        &self,
+        (name, service): (&str, Option<Service>),
+        section: &sections::Listener,
+        spot: &Spot,
+        report: &mut Report,
+    ) -> (Access, AddressSet) {
+        let daemons = daemons(name, service);
+        let access = Access {
+            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
+            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
+        };
+        let balancers = spot.key("proxy_protocol");
+        (access, believed(&section.proxy_protocol, "the load balancers'", &balancers, report))
     }
 
     /// Whom it stands in front of, if that has a server for what is spoken.
@@ -260,7 +265,7 @@ pub(super) fn is_for_everyone(section: &sections::Listener, addresses: &[SocketA
 }
 
 /// Whose word on a client's address is believed.
-pub(super) fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
+fn believed(entries: &[ListEntry], whose: &str, spot: &Spot, report: &mut Report) -> AddressSet {
     let networks = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
         ListEntry::Network(network) => {
             if network.prefix_len() == 0 {

@@ -3,8 +3,8 @@
 use super::super::report::{Report, Spot};
 use super::super::sections;
 use super::backends::Backends;
-use super::listeners::{Built, Maker, believed, daemons, is_for_everyone};
-use crate::policy::access::{Access, AccessList, Purpose};
+use super::listeners::{Built, Maker, is_for_everyone};
+use crate::policy::access::AccessList;
 use crate::policy::{ClientCertificate, ServerName, Spoken, TunnelListener};
 use crate::proto::Protocol;
 use std::net::SocketAddr;
@@ -47,13 +47,7 @@ impl Maker<'_> {
             }
         }
         let backend = self.backend(section, Some(Spoken::Tcp), spot, report);
-        let daemons = daemons(name, None);
-        let access = Access {
-            allow: self.reader.list(&spot.key("allow"), &section.allow, &daemons, Purpose::Allow, report),
-            deny: self.reader.list(&spot.key("deny"), &section.deny, &daemons, Purpose::Deny, report),
-        };
-        let proxy_protocol =
-            believed(&section.proxy_protocol, "the load balancers'", &spot.key("proxy_protocol"), report);
+        let (access, proxy_protocol) = self.door((name, None), section, spot, report);
         let tunnel = backend.map(|backend| {
             let (name, addresses) = (name.to_owned(), addresses.clone());
             let implicit_tls = section.tls == sections::TlsRule::Implicit;
