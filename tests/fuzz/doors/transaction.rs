@@ -41,12 +41,16 @@ fn settings([_, rules, max, _]: [u8; 4]) -> TransactionSettings {
     };
     let lines: Vec<String> = words.iter().map(ToString::to_string).collect();
     let backend = Capabilities { lines, ..Capabilities::default() };
-    let stranger = rules & 4 == 4;
+    let recipients = match rules & 20 {
+        4 => Recipients::Only(["example.net".to_owned()].into()),
+        20 => Recipients::Plain,
+        _ => Recipients::All,
+    };
     TransactionSettings {
         hostname: "mail.example.net".to_owned(),
         max_message: u64::from(max) * 16,
         bare_newline: if rules & 8 == 8 { BareNewline::Normalize } else { BareNewline::Reject },
-        recipients: if stranger { Recipients::Only(["example.net".to_owned()].into()) } else { Recipients::All },
+        recipients,
         extensions: shown_extensions(&backend, u64::from(max) * 16),
         backend,
         helo: Some("client.example.org".to_owned()),
@@ -90,7 +94,7 @@ impl std::fmt::Debug for Told {
 
 /// What a backend hears, read plainly.
 struct Ears {
-    stranger: bool,
+    recipients: Recipients,
     /// What does not make a line yet.
     line: Vec<u8>,
     state: Hearing,
@@ -111,7 +115,7 @@ enum Hearing {
 impl Session {
     fn new(input: &Input<'_>) -> Self {
         let settings = settings(input.settings);
-        let stranger = settings.recipients != Recipients::All;
+        let recipients = settings.recipients.clone();
         Self {
             follower: Transaction::new(settings),
             from_client: BytesMut::new(),
@@ -119,7 +123,7 @@ impl Session {
             to_client: BytesMut::new(),
             to_backend: BytesMut::new(),
             gate: Dice::new(u32::from(input.settings[3])),
-            backend: Ears { stranger, line: Vec::new(), state: Hearing::Commands, commands: Vec::new(), messages: 0 },
+            backend: Ears { recipients, line: Vec::new(), state: Hearing::Commands, commands: Vec::new(), messages: 0 },
             accepted: 0,
             over: false,
             told: Told::default(),
@@ -263,11 +267,11 @@ impl Ears {
         let known = matches!(text, "DATA" | "RSET" | "NOOP" | "QUIT")
             || text.strip_prefix("MAIL FROM:<").or(recipient).is_some_and(|rest| rest.contains('>'));
         assert!(known, "the backend hears {text:?}");
-        if let (true, Some(recipient)) = (self.stranger, recipient) {
+        if let (Recipients::Plain | Recipients::Only(_), Some(recipient)) = (&self.recipients, recipient) {
             let address = recipient.split('>').next().expect("a part").to_ascii_lowercase();
             let (local, domain) = address.split_once('@').unwrap_or((&address, ""));
-            let ours = domain == "example.net" || address == "postmaster";
-            assert!(ours && !local.contains(['%', '!', '@', ':']), "a stranger writes to {address:?}");
+            let is_free = self.recipients == Recipients::Plain || domain == "example.net" || address == "postmaster";
+            assert!(is_free && !local.contains(['%', '!', '@', ':']), "a stranger writes to {address:?}");
         }
     }
 }
