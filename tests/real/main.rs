@@ -24,6 +24,7 @@ mod imap_clients;
 mod leftovers;
 mod load_balancer;
 mod outward;
+mod plaintext_beside_tls;
 mod pop3_clients;
 mod probing;
 mod relay_probe;
