@@ -31,6 +31,7 @@ mod relay_probe;
 mod relaying;
 mod routes;
 mod stapling;
+mod strangers;
 mod submission_clients;
 mod tls;
 mod transparent;
