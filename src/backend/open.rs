@@ -7,6 +7,7 @@ use super::{BackendStream, Backends, Server, balance, source};
 use crate::policy::{Backend, Balance, ClientAddress, ServerName, Spoken, Timeouts};
 use crate::proto::{BackSettings, Introduction, Protocol, UserName, proxy_header};
 use socket2::{SockRef, TcpKeepalive};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
 
 /// Sets up a connection; a socket that refuses an option still works.
-pub(super) fn prepare(stream: &TcpStream) {
+fn prepare(stream: &TcpStream) {
     // A dialogue of small lines must not wait for Nagle.
     let _ = stream.set_nodelay(true);
     // A server that vanished without a word is noticed, also in an IDLE that lasts for hours.
@@ -174,7 +175,7 @@ impl Backends {
         }
     }
 
-    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them.
+    /// Connects to a server from where the backend wants it, and introduces the client if that is by a PROXY header.
     async fn connect(
         &self,
         name: &ServerName,
@@ -183,14 +184,6 @@ impl Backends {
         caller: Option<Caller<'_>>,
     ) -> Result<TcpStream, Lost> {
         let deadline = Instant::now() + timeout;
-        let too_late = || {
-            let time = humantime::format_duration(timeout);
-            Lost::Timeout(format!("{name} did not take a connection within {time}"))
-        };
-        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
-            .await
-            .map_err(|_| too_late())?
-            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
         let turn = self.dials.fetch_add(1, Ordering::Relaxed);
         let header = proxy_header(backend.client_address, caller);
         let transparent = caller.filter(|_| backend.client_address == ClientAddress::Transparent);
@@ -200,19 +193,39 @@ impl Backends {
                 None => source::dial(address, &backend.source, turn).await,
             }
         };
-        let mut stream = connect(&addresses, deadline, dial).await.map_err(|why| match why {
-            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
-            Unconnected::Timeout => too_late(),
-            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
-        })?;
-        prepare(&stream);
+        let mut stream = self.connect_by(name, (deadline, timeout), dial).await?;
         // Ahead of TLS, and of the greeting. It fits into any socket's buffer.
         if let Some(header) = header {
             let written = tokio::time::timeout_at(deadline, stream.write_all(&header)).await;
-            written.map_err(|_| too_late())?.map_err(Lost::Broken)?;
+            written.map_err(|_| too_late(name, timeout))?.map_err(Lost::Broken)?;
         }
         Ok(stream)
     }
+
+    /// Tries a name's addresses in turn, within one deadline for all of them and for finding them. `timeout`: how long that is,
+    /// for who is told that it is over.
+    pub(super) async fn connect_by<F: Future<Output = io::Result<TcpStream>>>(
+        &self,
+        name: &ServerName,
+        (deadline, timeout): (Instant, Duration),
+        dial: impl Fn(SocketAddr) -> F,
+    ) -> Result<TcpStream, Lost> {
+        let addresses = tokio::time::timeout_at(deadline, self.resolver.resolve(name))
+            .await
+            .map_err(|_| too_late(name, timeout))?
+            .map_err(|error| Lost::Unreachable(format!("cannot resolve {}: {error}", name.host)))?;
+        let stream = connect(&addresses, deadline, dial).await.map_err(|why| match why {
+            Unconnected::NoAddress => Lost::Unreachable(format!("{} has no address", name.host)),
+            Unconnected::Timeout => too_late(name, timeout),
+            Unconnected::Refused(address, error) => Lost::Unreachable(format!("cannot connect to {address}: {error}")),
+        })?;
+        prepare(&stream);
+        Ok(stream)
+    }
+}
+
+fn too_late(name: &ServerName, timeout: Duration) -> Lost {
+    Lost::Timeout(format!("{name} did not take a connection within {}", humantime::format_duration(timeout)))
 }
 
 /// Whether what the server did may have been for that client alone.

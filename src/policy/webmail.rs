@@ -206,7 +206,7 @@ fn is_overlong(path: &[u8]) -> bool {
     })
 }
 
-/// Whether there is a `%uXXXX`, which IIS takes for a character.
+/// Whether there is a `%u` with four digits, which IIS takes for a character.
 fn has_wide_escape(path: &[u8]) -> bool {
     path.windows(6)
         .any(|piece| matches!(piece, [b'%', b'u' | b'U', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit)))

@@ -61,14 +61,12 @@ async fn end(
     server: Arc<Server>,
 ) -> Box<Ending> {
     let (reason, goodbye) = match ended.how {
-        End::Client => ("client_closed", None),
-        End::ClientBroke => ("client_lost", None),
+        End::Client | End::ClientBroke => (ended.how.reason(), None),
         // A server that closes behind its farewell without reading the client's last octet resets the connection.
         End::Backend | End::BackendBroke if ended.said_farewell => ("logout", None),
-        End::Backend => ("backend_closed", Some(Goodbye::BackendLost)),
-        End::BackendBroke => ("backend_lost", Some(Goodbye::BackendLost)),
-        End::Idle => ("timeout", Some(Goodbye::Timeout)),
-        End::Asked => ("shutting_down", Some(Goodbye::ShuttingDown)),
+        End::Backend | End::BackendBroke => (ended.how.reason(), Some(Goodbye::BackendLost)),
+        End::Idle => (ended.how.reason(), Some(Goodbye::Timeout)),
+        End::Asked => (ended.how.reason(), Some(Goodbye::ShuttingDown)),
     };
     if let Some(goodbye) = goodbye
         && ended.at_line_end

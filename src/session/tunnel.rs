@@ -113,7 +113,7 @@ impl Passage {
         let dialling = self.shared.backends.open_tunnel(&destination.backend, &self.policy.timeouts, caller);
         tokio::select! {
             reached = dialling => reached.map_err(|lost| (lost.reason(), Some(lost.to_string()))),
-            () = self.leave.cancelled() => Err((end_reason(End::Asked), None)),
+            () = self.leave.cancelled() => Err((End::Asked.reason(), None)),
         }
     }
 
@@ -123,22 +123,11 @@ impl Passage {
         let start = Start { idle: self.policy.timeouts.idle_tcp, careful: true, ..Start::default() };
         let mut relay = Relay::new(client, stream, start);
         let ended = relay.run(&self.leave).await;
-        let ending = Ending::of(end_reason(ended.how), relay.into_client());
+        let ending = Ending::of(ended.how.reason(), relay.into_client());
         Box::new(Ending { backend_server: Some(server.name.to_string()), ..*ending })
     }
 
     fn event(&self, kind: Kind, tls: Option<Arc<TlsFacts>>) -> Event {
         Event { tls, ..self.entrance().event(kind) }
-    }
-}
-
-fn end_reason(how: End) -> &'static str {
-    match how {
-        End::Client => "client_closed",
-        End::ClientBroke => "client_lost",
-        End::Backend => "backend_closed",
-        End::BackendBroke => "backend_lost",
-        End::Idle => Refusal::Timeout.as_str(),
-        End::Asked => "shutting_down",
     }
 }
