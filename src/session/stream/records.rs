@@ -1,29 +1,44 @@
-//! TLS records between byte buffers: rustls' unbuffered connection, driven until it has nothing more to say.
+//! TLS records between byte buffers, driven until there is nothing more to say.
 //!
-//! The library keeps nothing of what was read or is to be written, so that a session which waits has its keys and no
-//! buffer. What stands in `incoming` is opened where it stands; what is not used up must be there again, as it was
-//! left, at the next call.
+//! Nothing is kept of what was read or is to be written, so that a session which waits has its keys and no buffer. What
+//! stands in `incoming` is opened where it stands; what is not used up must be there again, as it was left, at the next
+//! call.
+//!
+//! The handshake is rustls', and so is everything that a stranger sends behind it (`library`). Of a user who has logged in
+//! by TLS 1.3 rustls keeps the key schedule alone, and the records are ours (`traffic`): a third of the memory, and each
+//! octet copied once less.
 
-use crate::tls::{self, Facts, Holder};
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{ProtocolVersion, ServerConfig};
+mod key;
+mod library;
+mod traffic;
+
+use crate::tls::Facts;
+use library::Library;
+use rustls::ServerConfig;
+use rustls::unbuffered::{EncodeError, EncryptError};
 use std::sync::Arc;
+use traffic::Traffic;
 
 /// A record holds so much at most (RFC 8446 section 5.1).
 pub(super) const PLAIN: usize = 16 * 1024;
+/// What stands before each record: its kind, a version and its length.
+const HEADER: usize = 5;
 /// What a record that we write adds at most to what it holds: its header, and in TLS 1.2 a nonce, and a tag.
-const AROUND: usize = 5 + 8 + 16;
+const AROUND: usize = HEADER + 8 + 16;
 
 /// One connection's records.
 pub(super) struct Records {
-    tls: UnbufferedServerConnection,
-    /// The name the client asked for, until it is told.
-    sni: Option<String>,
-    /// The client has said that it will send nothing more.
-    closed: bool,
-    /// There was a fault. rustls must not be asked again: it still counts on what it has seen of the record that was wrong.
-    failed: bool,
+    layer: Layer,
+    /// The records become ours as soon as they can.
+    is_trusted: bool,
+}
+
+/// Who makes and opens the records.
+enum Layer {
+    Library(Box<Library>),
+    Ours(Box<Traffic>),
+    /// Nobody: there was a fault.
+    Over,
 }
 
 /// What is to be done once everything that came has been looked at.
@@ -114,34 +129,44 @@ impl Records {
     /// # Errors
     /// A configuration that cannot serve.
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false, failed: false })
+        Ok(Self { layer: Layer::Library(Box::new(Library::new(config)?)), is_trusted: false })
     }
 
     /// Whether the handshake is under way.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        matches!(&self.layer, Layer::Library(library) if library.is_handshaking())
     }
 
-    /// Whether a browser is there: known once its hello was read.
+    /// Whether a browser is there: known once its hello was read, until the client is trusted.
     pub(super) fn is_for_the_page(&self) -> bool {
-        self.tls.alpn_protocol() == Some(tls::Alpn::PAGE.as_bytes())
+        matches!(&self.layer, Layer::Library(library) if library.is_for_the_page())
     }
 
     /// Whether what a handshake ends with on our side is nothing that the client waits for (TLS 1.3).
     pub(super) fn ends_with_tickets(&self) -> bool {
-        self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        matches!(&self.layer, Layer::Library(library) if library.is_tls13())
+    }
+
+    /// What was agreed on. To be asked once, when the handshake is over; none once the client is trusted.
+    pub(super) fn facts(&mut self) -> Option<Facts> {
+        match &mut self.layer {
+            Layer::Library(library) => Some(library.facts()),
+            Layer::Ours(_) | Layer::Over => None,
+        }
+    }
+
+    /// The client has proved to be a user: behind the next words to him the records are ours, where they can be.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = true;
     }
 
     /// Whether the client has ended its side with a close_notify.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    /// What was agreed on. To be asked once, when the handshake is over.
-    pub(super) fn facts(&mut self) -> Facts {
-        // The library keeps the chain, and no call of it lets that go; here a name is taken of it and no more.
-        let client = self.tls.peer_certificates().and_then(Holder::of).map(Box::new);
-        Facts { client, ..Facts::of(&self.tls, self.sni.take()) }
+        match &self.layer {
+            Layer::Library(library) => library.is_closed(),
+            Layer::Ours(traffic) => traffic.is_closed(),
+            Layer::Over => false,
+        }
     }
 
     /// Looks at the records in `incoming`. What they hold goes to `plain`, which says whether more may come; what TLS itself
@@ -156,84 +181,40 @@ impl Records {
         then: Then<'_>,
         mut plain: impl FnMut(&[u8]) -> bool,
     ) -> Result<Driven, Fault> {
-        if self.failed {
-            // Our alert, where rustls has one for the fault, was the last word.
-            let done = Driven { used: incoming.len(), stopped: false, done: true };
-            return if matches!(then, Then::Close) { Ok(done) } else { Err(Fault::Over) };
-        }
-        let mut driven = Driven::default();
-        loop {
-            let status = self.process(&mut incoming[driven.used..]);
-            let mut discard = status.discard;
-            let goes_on = match status.state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        discard += record.discard;
-                        driven.stopped |= !plain(record.payload);
-                    }
-                    !driven.stopped
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    out.append(|room| data.encode(room))?;
-                    true
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    true
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.closed = true;
-                    true
-                }
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    match then {
-                        Then::Wait => {}
-                        Then::Write(words) => out.append(|room| traffic.encrypt(words, room))?,
-                        Then::Close => out.append(|room| traffic.queue_close_notify(room))?,
-                    }
-                    driven.done = true;
-                    false
-                }
-                // Nothing is to be had from what there is. Early data is never taken, so it never stands there.
-                Ok(_) => false,
-                Err(error) => {
-                    self.last_words(&mut incoming[driven.used + discard..], out);
-                    self.failed = true;
-                    return Err(error.into());
-                }
-            };
-            driven.used += discard;
-            if !goes_on {
-                return Ok(driven);
+        let outcome = match &mut self.layer {
+            Layer::Library(library) => library.drive(incoming, out, then, &mut plain),
+            Layer::Ours(traffic) => traffic.drive(incoming, out, then, &mut plain),
+            // Our alert, where there is one for the fault, was the last word.
+            Layer::Over if matches!(then, Then::Close) => {
+                return Ok(Driven { used: incoming.len(), stopped: false, done: true });
             }
+            Layer::Over => return Err(Fault::Over),
+        };
+        let outcome = outcome.and_then(|driven| {
+            let is_all = driven.done && driven.used == incoming.len();
+            if self.is_trusted && is_all && matches!(then, Then::Write(words) if !words.is_empty()) {
+                self.take_over()?;
+            }
+            Ok(driven)
+        });
+        if outcome.is_err() {
+            self.layer = Layer::Over;
         }
+        outcome
     }
 
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
-        if !self.tls.is_handshaking() {
-            return self.tls.process_tls_records(incoming);
-        }
-        let Self { tls, sni, .. } = self;
-        let (status, name) = tls::hearing_the_name(|| tls.process_tls_records(incoming));
-        if name.is_some() {
-            *sni = name;
-        }
-        status
-    }
-
-    /// The alert that tells the client what was wrong, where there is one. While there is, nothing that came is looked at.
-    fn last_words(&mut self, incoming: &mut [u8], out: &mut Outgoing<'_>) {
-        while self.tls.wants_write() {
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(incoming).state else {
-                return;
-            };
-            if out.append(|room| data.encode(room)).is_err() {
-                return;
+    /// Makes the records ours, behind words that rustls has written and with nothing of the client's left to look at.
+    fn take_over(&mut self) -> Result<(), rustls::Error> {
+        if matches!(&self.layer, Layer::Library(library) if library.is_tls13() && !library.is_closed()) {
+            if let Layer::Library(library) = std::mem::replace(&mut self.layer, Layer::Over) {
+                self.layer = Layer::Ours(Box::new(library.into_traffic()?));
             }
         }
+        Ok(())
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

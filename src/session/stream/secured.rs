@@ -121,7 +121,7 @@ impl Secured {
             ready!(self.poll_send(socket, cx))?;
         }
         self.hello = None;
-        Poll::Ready(Ok(self.records.facts()))
+        Poll::Ready(self.records.facts().ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 
     /// What is written from here on waits for [`Self::poll_end`], unless the socket is full: who takes little gets time.
@@ -149,6 +149,7 @@ impl Secured {
     /// The client is a user from here on.
     pub(super) fn trust(&mut self) {
         self.is_trusted = true;
+        self.records.trust();
     }
 
     /// Reads what the client said; nothing at the end that it has said to be one.
