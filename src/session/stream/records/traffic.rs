@@ -192,6 +192,10 @@ impl Traffic {
                 (self.empty, self.updates_without_text) = (0, 0);
                 Ok(Heard::Text)
             }
+            ContentType::Alert | ContentType::Handshake if text.is_empty() => {
+                let error = InvalidMessage::InvalidEmptyPayload;
+                Err(Refusal::new(AlertDescription::UnexpectedMessage, error))
+            }
             ContentType::Alert => self.hear_alert(text),
             ContentType::Handshake => self.hear_message(text).map(|()| Heard::Nothing),
             got_type => {
@@ -227,10 +231,6 @@ impl Traffic {
 
     /// A message of the handshake's kind, or a part of one: the client has changed its key, or it is not to be understood.
     fn hear_message(&mut self, part: &[u8]) -> Result<(), Refusal> {
-        if part.is_empty() {
-            let error = InvalidMessage::InvalidEmptyPayload;
-            return Err(Refusal::new(AlertDescription::UnexpectedMessage, error));
-        }
         let Some((request, rest)) = self.key_update.hear(part)? else { return Ok(()) };
         if !rest.is_empty() {
             // It was sealed with the key that has just been given up.

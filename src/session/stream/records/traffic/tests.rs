@@ -1,5 +1,5 @@
 use super::super::Layer;
-use super::super::testing::{Client, Opened, Server, WAYS, shaken, shaken_with};
+use super::super::testing::{Client, Opened, Server, shaken, shaken_with};
 use super::*;
 use proptest::prelude::*;
 use rustls::CipherSuite;
@@ -62,9 +62,9 @@ fn the_change_of_a_key_may_come_octet_by_octet() {
     incoming.extend(client.text(b"a NOOP\r\n"));
     let mut text = Vec::new();
     // Nor do records come whole.
-    let (mut came_in, mut left) = (Vec::new(), incoming.as_slice());
-    while let Some((octet, rest)) = left.split_first() {
-        (came_in.push(*octet), left) = ((), rest);
+    let mut came_in = Vec::new();
+    for octet in incoming {
+        came_in.push(octet);
         let came = server.drive(&mut came_in, Then::Wait);
         came_in.drain(..came.outcome.expect("good records").used);
         text.extend(came.text);
@@ -296,23 +296,19 @@ proptest! {
     #[test]
     fn rustls_would_have_done_the_same(steps in proptest::collection::vec(step(), 1..12)) {
         let mut sides = BOTH.map(|way| (shaken(way), Vec::new()));
-        let mut is_ended = false;
         for step in &steps {
-            if is_ended && matches!(step, Step::Write(_)) {
-                continue;
-            }
-            is_ended |= matches!(step, Step::Close);
             let [theirs, ours] = sides.each_mut().map(|((server, client), pending)| take(server, client, pending, step));
-            // Where rustls has no alert for a fault we have one.
-            let said_alike = theirs.said == ours.said || (theirs.said.is_empty() && theirs.fault.is_some());
-            prop_assert!(said_alike, "{theirs:?} {ours:?}");
+            // Of a fault rustls has another alert than the RFC sometimes, or none.
+            if theirs.fault.is_none() {
+                prop_assert_eq!(&theirs.said, &ours.said);
+            }
             prop_assert_eq!(&theirs.text, &ours.text);
             prop_assert_eq!(theirs.is_closed, ours.is_closed);
             prop_assert_eq!(theirs.fault.is_some(), ours.fault.is_some(), "{:?} {:?}", theirs.fault, ours.fault);
-            if theirs.fault.is_some() || theirs.is_closed {
+            // Behind our end nothing is read any more.
+            if theirs.fault.is_some() || theirs.is_closed || matches!(step, Step::Close) {
                 break;
             }
         }
-        let _ = WAYS;
     }
 }
