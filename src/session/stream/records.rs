@@ -13,6 +13,7 @@ mod library;
 mod traffic;
 
 use crate::tls::Facts;
+use bytes::BytesMut;
 use library::Library;
 use rustls::ServerConfig;
 use rustls::unbuffered::{EncodeError, EncryptError};
@@ -61,6 +62,34 @@ pub(super) struct Driven {
     pub(super) stopped: bool,
     /// What was to be done is done.
     pub(super) done: bool,
+}
+
+/// Who reads what the records hold.
+pub(super) trait Reader {
+    /// Takes text, and says whether more may come.
+    fn take(&mut self, text: &[u8]) -> bool;
+
+    /// Memory for so many octets, where the reader has it: they are opened there, and count once they are kept.
+    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
+
+    /// Takes so many octets at the front of the room that was given last, and says whether more may come.
+    fn keep(&mut self, length: usize) -> bool;
+}
+
+/// Takes everything.
+impl Reader for BytesMut {
+    fn take(&mut self, text: &[u8]) -> bool {
+        self.extend_from_slice(text);
+        true
+    }
+
+    fn room(&mut self, _: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn keep(&mut self, _: usize) -> bool {
+        true
+    }
 }
 
 /// Records on their way to the client, in a piece of memory that is large enough for all of them.
@@ -169,8 +198,8 @@ impl Records {
         }
     }
 
-    /// Looks at the records in `incoming`. What they hold goes to `plain`, which says whether more may come; what TLS itself
-    /// has to say goes to `out`. Then does what is to be done, unless `plain` had enough before.
+    /// Looks at the records in `incoming`. What they hold goes to `reader`, who says whether more may come; what TLS itself
+    /// has to say goes to `out`. Then does what is to be done, unless the reader had enough before.
     ///
     /// # Errors
     /// [`Fault`]. Where there is an alert for it, it stands in `out`; only [`Then::Close`] is still understood, and has nothing to say.
@@ -179,11 +208,11 @@ impl Records {
         incoming: &mut [u8],
         out: &mut Outgoing<'_>,
         then: Then<'_>,
-        mut plain: impl FnMut(&[u8]) -> bool,
+        reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
         let outcome = match &mut self.layer {
-            Layer::Library(library) => library.drive(incoming, out, then, &mut plain),
-            Layer::Ours(traffic) => traffic.drive(incoming, out, then, &mut plain),
+            Layer::Library(library) => library.drive(incoming, out, then, reader),
+            Layer::Ours(traffic) => traffic.drive(incoming, out, then, reader),
             // Our alert, where there is one for the fault, was the last word.
             Layer::Over if matches!(then, Then::Close) => {
                 return Ok(Driven { used: incoming.len(), stopped: false, done: true });

@@ -5,7 +5,7 @@
 //! records the socket did not take.
 
 use super::hello::Hello;
-use super::records::{Driven, Fault, Outgoing, Records, Then};
+use super::records::{Driven, Fault, Outgoing, Reader, Records, Then};
 use crate::proto::secret::shed;
 use crate::tls::Facts;
 use bytes::{Buf, BytesMut};
@@ -281,10 +281,10 @@ impl Secured {
 
     /// Puts the greeting behind the flight that is to be sent, if that may be.
     fn greet(&mut self, greeting: &mut BytesMut) -> io::Result<()> {
-        let Self { records, held, unsent, .. } = self;
+        let Self { records, held, plain, unsent, .. } = self;
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
-            let driven = records.drive(held, &mut out, Then::Write(greeting), |_| true).map_err(invalid_record)?;
+            let driven = records.drive(held, &mut out, Then::Write(greeting), plain).map_err(invalid_record)?;
             if driven.done {
                 unsent.extend_from_slice(out.filled());
                 *greeting = BytesMut::new();
@@ -305,12 +305,7 @@ impl Secured {
 
     fn look(&mut self, incoming: &mut [u8], out: &mut Outgoing<'_>, buf: &mut ReadBuf<'_>) -> io::Result<Driven> {
         let Self { records, plain, .. } = self;
-        let outcome = records.drive(incoming, out, Then::Wait, |text| {
-            let (taken, left) = text.split_at(text.len().min(buf.remaining()));
-            buf.put_slice(taken);
-            plain.extend_from_slice(left);
-            buf.remaining() > 0
-        });
+        let outcome = records.drive(incoming, out, Then::Wait, &mut Reading { buf, rest: plain });
         if let (Err(_), Some(hello)) = (&outcome, &self.hello) {
             hello.name_the_cause(out.filled());
         }
@@ -328,11 +323,7 @@ impl Secured {
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
             out.put(unsent);
-            let driven = records.drive(held, &mut out, then, |text| {
-                plain.extend_from_slice(text);
-                true
-            });
-            let driven = match driven {
+            let driven = match records.drive(held, &mut out, then, plain) {
                 Ok(driven) => driven,
                 Err(fault) => {
                     // The alert, if there is one.
@@ -369,6 +360,30 @@ impl Secured {
         self.must_send = false;
         release(&mut self.unsent);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A reader with a buffer. What that does not take is kept for the next.
+struct Reading<'r, 'b> {
+    buf: &'r mut ReadBuf<'b>,
+    rest: &'r mut BytesMut,
+}
+
+impl Reader for Reading<'_, '_> {
+    fn take(&mut self, text: &[u8]) -> bool {
+        let (taken, left) = text.split_at(text.len().min(self.buf.remaining()));
+        self.buf.put_slice(taken);
+        self.rest.extend_from_slice(left);
+        self.buf.remaining() > 0
+    }
+
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        (self.buf.remaining() >= length).then(|| self.buf.initialize_unfilled_to(length))
+    }
+
+    fn keep(&mut self, length: usize) -> bool {
+        self.buf.advance(length);
+        self.buf.remaining() > 0
     }
 }
 

@@ -10,6 +10,11 @@ const TAG: usize = 16;
 /// What stands behind a text before it is sealed: what kind of text it is.
 const KIND: usize = 1;
 
+/// How long what was sealed is once it is open.
+pub(super) fn opened(sealed: usize) -> usize {
+    sealed.saturating_sub(TAG)
+}
+
 /// A key, and how many records there were under it.
 pub(super) struct Key {
     algorithm: &'static Algorithm,
@@ -49,10 +54,25 @@ impl Key {
     ///
     /// # Errors
     /// `DecryptError`: nobody with the key wrote this as the next record.
-    pub(super) fn open<'r>(&mut self, header: [u8; HEADER], sealed: &'r mut [u8]) -> Result<&'r mut [u8], Error> {
+    pub(super) fn open_in_place<'r>(
+        &mut self,
+        header: [u8; HEADER],
+        sealed: &'r mut [u8],
+    ) -> Result<&'r mut [u8], Error> {
         let nonce = self.next_nonce().ok_or(Error::DecryptError)?;
         let cipher = self.cipher().ok_or(Error::DecryptError)?;
         cipher.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| Error::DecryptError)
+    }
+
+    /// Opens it into `room`, which is as long as [`opened`] says.
+    ///
+    /// # Errors
+    /// As [`Self::open_in_place`], and what stands in `room` is nothing then.
+    pub(super) fn open_into(&mut self, header: [u8; HEADER], sealed: &[u8], room: &mut [u8]) -> Result<(), Error> {
+        let nonce = self.next_nonce().ok_or(Error::DecryptError)?;
+        let cipher = self.cipher().ok_or(Error::DecryptError)?;
+        let (text, tag) = sealed.split_last_chunk::<TAG>().ok_or(Error::DecryptError)?;
+        cipher.open_separate_gather(nonce, Aad::from(header), text, tag, room).map_err(|_| Error::DecryptError)
     }
 
     /// Writes a record of at most [`PLAIN`] octets to the front of `room`, and gives its length.

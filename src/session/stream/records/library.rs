@@ -2,7 +2,7 @@
 //! strangers all there is.
 
 use super::traffic::Traffic;
-use super::{Driven, Fault, Outgoing, Then};
+use super::{Driven, Fault, Outgoing, Reader, Then};
 use crate::tls::{self, Facts, Holder};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
@@ -74,7 +74,7 @@ impl Library {
         incoming: &mut [u8],
         out: &mut Outgoing<'_>,
         then: Then<'_>,
-        plain: &mut impl FnMut(&[u8]) -> bool,
+        reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
         let mut driven = Driven::default();
         loop {
@@ -85,7 +85,7 @@ impl Library {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
-                        driven.stopped |= !plain(record.payload);
+                        driven.stopped |= !reader.take(record.payload);
                     }
                     !driven.stopped
                 }

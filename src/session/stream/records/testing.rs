@@ -30,6 +30,30 @@ pub(super) struct Server {
     pub(super) records: Records,
     /// The reader takes one record at a time.
     pub(super) has_enough: bool,
+    /// He has a buffer of this size.
+    pub(super) room: usize,
+}
+
+struct Hearer {
+    text: Vec<Vec<u8>>,
+    room: Vec<u8>,
+    has_enough: bool,
+}
+
+impl Reader for Hearer {
+    fn take(&mut self, text: &[u8]) -> bool {
+        self.text.push(text.to_vec());
+        !self.has_enough
+    }
+
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        self.room.get_mut(..length)
+    }
+
+    fn keep(&mut self, length: usize) -> bool {
+        self.text.push(self.room[..length].to_vec());
+        !self.has_enough
+    }
 }
 
 /// What came of one call.
@@ -42,12 +66,10 @@ pub(super) struct Came {
 impl Server {
     pub(super) fn drive(&mut self, incoming: &mut [u8], then: Then<'_>) -> Came {
         let mut room = vec![0; 256 * 1024];
-        let (mut out, mut text) = (Outgoing::new(&mut room), Vec::new());
-        let outcome = self.records.drive(incoming, &mut out, then, |record| {
-            text.push(record.to_vec());
-            !self.has_enough
-        });
-        Came { outcome, out: out.filled().to_vec(), text }
+        let mut out = Outgoing::new(&mut room);
+        let mut reader = Hearer { text: Vec::new(), room: vec![0; self.room], has_enough: self.has_enough };
+        let outcome = self.records.drive(incoming, &mut out, then, &mut reader);
+        Came { outcome, out: out.filled().to_vec(), text: reader.text }
     }
 
     pub(super) fn is_ours(&self) -> bool {
@@ -68,7 +90,7 @@ pub(super) fn shaken_with((version, is_trusted): Way, suite: Option<CipherSuite>
     let certificates = Certificates::new(vec![identity]).expect("one");
     let tls = ServerTls::new(Settings::default(), certificates).expect("a configuration");
     let records = Records::new(tls.config(Alpn::Imap)).expect("starts");
-    let mut server = Server { records, has_enough: false };
+    let mut server = Server { records, has_enough: false, room: 64 };
 
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ca.root_der().to_vec())).expect("a root");

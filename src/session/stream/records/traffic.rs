@@ -4,8 +4,8 @@
 //! is answered by the alert that the RFC names for it, and is the end. What is taken and what is not is what rustls takes;
 //! both are held against each other by the tests.
 
-use super::key::Key;
-use super::{Driven, Fault, HEADER, Outgoing, PLAIN, Then};
+use super::key::{Key, opened};
+use super::{Driven, Fault, HEADER, Outgoing, PLAIN, Reader, Then};
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{AlertDescription, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage, PeerMisbehaved};
@@ -37,13 +37,6 @@ pub(super) struct Traffic {
     warnings: u8,
 }
 
-/// What a record meant.
-enum Heard {
-    Nothing,
-    Text,
-    Close,
-}
-
 /// Why a record is the end of it all, and the alert that says so.
 struct Refusal {
     error: Error,
@@ -54,10 +47,10 @@ impl Refusal {
     fn new(alert: AlertDescription, error: impl Into<Error>) -> Self {
         Self { error: error.into(), alert: Some(alert) }
     }
+}
 
-    fn silent(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), alert: None }
-    }
+fn unexpected(error: impl Into<Error>) -> Refusal {
+    Refusal::new(AlertDescription::UnexpectedMessage, error)
 }
 
 impl Traffic {
@@ -99,9 +92,9 @@ impl Traffic {
         incoming: &mut [u8],
         out: &mut Outgoing<'_>,
         then: Then<'_>,
-        plain: &mut impl FnMut(&[u8]) -> bool,
+        reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
-        let outcome = self.look(incoming, out, plain).and_then(|mut driven| {
+        let outcome = self.look(incoming, out, reader).and_then(|mut driven| {
             if !driven.stopped {
                 match then {
                     Then::Wait => {}
@@ -118,30 +111,19 @@ impl Traffic {
     }
 
     /// Opens the whole records in `incoming` until the reader has enough.
-    fn look(
-        &mut self,
-        incoming: &mut [u8],
-        out: &mut Outgoing<'_>,
-        plain: &mut impl FnMut(&[u8]) -> bool,
-    ) -> Result<Driven, Fault> {
+    fn look(&mut self, incoming: &mut [u8], out: &mut Outgoing<'_>, reader: &mut impl Reader) -> Result<Driven, Fault> {
         let mut driven = Driven::default();
         while !driven.stopped && !self.is_closed {
-            let outcome = split(&mut incoming[driven.used..]).and_then(|record| {
-                let Some((header, sealed)) = record else { return Ok(None) };
-                let length = HEADER + sealed.len();
-                let (kind, text) = self.open(header, sealed)?;
-                Ok(Some((self.hear(kind, text)?, length, text)))
-            });
-            match outcome {
+            let outcome = match split(&mut incoming[driven.used..]) {
                 Ok(None) => break,
-                Ok(Some((heard, length, text))) => {
-                    driven.used += length;
-                    match heard {
-                        Heard::Text => driven.stopped = !plain(text),
-                        Heard::Close => self.is_closed = true,
-                        Heard::Nothing => {}
-                    }
+                Ok(Some((header, sealed))) => {
+                    driven.used += HEADER + sealed.len();
+                    self.pass_on(header, sealed, reader)
                 }
+                Err(refusal) => Err(refusal),
+            };
+            match outcome {
+                Ok(may_go_on) => driven.stopped = !may_go_on,
                 Err(Refusal { error, alert: description }) => {
                     if let Some(description) = description {
                         // Without room for it the client hears nothing, and the connection ends all the same.
@@ -158,56 +140,56 @@ impl Traffic {
         Ok(driven)
     }
 
-    /// Opens a record: what kind of text, and the text without its padding.
-    fn open<'r>(&mut self, header: [u8; HEADER], sealed: &'r mut [u8]) -> Result<(ContentType, &'r [u8]), Refusal> {
-        let text =
-            self.read.open(header, sealed).map_err(|error| Refusal::new(AlertDescription::BadRecordMac, error))?;
-        if text.len() > PLAIN + 1 {
-            return Err(Refusal::new(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord));
-        }
-        let end = text.iter().rposition(|octet| *octet != 0).ok_or_else(|| {
-            Refusal::new(AlertDescription::UnexpectedMessage, PeerMisbehaved::IllegalTlsInnerPlaintext)
-        })?;
-        Ok((ContentType::from(text[end]), &text[..end]))
+    /// Opens a record and hands its text on; gives whether the reader wants more. Where he has room it is opened there.
+    fn pass_on(&mut self, header: [u8; HEADER], sealed: &mut [u8], reader: &mut impl Reader) -> Result<bool, Refusal> {
+        let wrong = |error| Refusal::new(AlertDescription::BadRecordMac, error);
+        let Some(room) = reader.room(opened(sealed.len())) else {
+            let inner = self.read.open_in_place(header, sealed).map_err(wrong)?;
+            let text = self.hear(inner)?;
+            return Ok(text.is_empty() || reader.take(text));
+        };
+        self.read.open_into(header, sealed, room).map_err(wrong)?;
+        let length = self.hear(room)?.len();
+        Ok(length == 0 || reader.keep(length))
     }
 
-    /// Understands what a record holds.
-    fn hear(&mut self, kind: ContentType, text: &[u8]) -> Result<Heard, Refusal> {
+    /// Understands what a record holds. Gives the text in it, if it is text.
+    fn hear<'r>(&mut self, inner: &'r [u8]) -> Result<&'r [u8], Refusal> {
+        if inner.len() > PLAIN + 1 {
+            return Err(Refusal::new(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord));
+        }
+        // What kind of text it is stands behind it, and behind that nothing but padding (RFC 8446 section 5.4).
+        let Some(end) = inner.iter().rposition(|octet| *octet != 0) else {
+            return Err(unexpected(PeerMisbehaved::IllegalTlsInnerPlaintext));
+        };
+        let (kind, text) = (ContentType::from(inner[end]), &inner[..end]);
         if self.key_update.is_begun() && kind != ContentType::Handshake {
-            let error = PeerMisbehaved::MessageInterleavedWithHandshakeMessage;
-            return Err(Refusal::new(AlertDescription::UnexpectedMessage, error));
+            return Err(unexpected(PeerMisbehaved::MessageInterleavedWithHandshakeMessage));
         }
         match kind {
-            ContentType::ApplicationData if text.is_empty() => {
-                if self.empty == EMPTY {
-                    return Err(Refusal::new(
-                        AlertDescription::UnexpectedMessage,
-                        PeerMisbehaved::TooManyEmptyFragments,
-                    ));
-                }
-                self.empty += 1;
-                Ok(Heard::Nothing)
-            }
-            ContentType::ApplicationData => {
+            ContentType::ApplicationData if !text.is_empty() => {
                 (self.empty, self.updates_without_text) = (0, 0);
-                Ok(Heard::Text)
+                return Ok(text);
             }
+            ContentType::ApplicationData if self.empty == EMPTY => {
+                return Err(unexpected(PeerMisbehaved::TooManyEmptyFragments));
+            }
+            ContentType::ApplicationData => self.empty += 1,
             ContentType::Alert | ContentType::Handshake if text.is_empty() => {
-                let error = InvalidMessage::InvalidEmptyPayload;
-                Err(Refusal::new(AlertDescription::UnexpectedMessage, error))
+                return Err(unexpected(InvalidMessage::InvalidEmptyPayload));
             }
-            ContentType::Alert => self.hear_alert(text),
-            ContentType::Handshake => self.hear_message(text).map(|()| Heard::Nothing),
+            ContentType::Alert => self.hear_alert(text)?,
+            ContentType::Handshake => self.hear_message(text)?,
             got_type => {
                 let expect_types = vec![ContentType::ApplicationData, ContentType::Alert, ContentType::Handshake];
-                let error = Error::InappropriateMessage { expect_types, got_type };
-                Err(Refusal::new(AlertDescription::UnexpectedMessage, error))
+                return Err(unexpected(Error::InappropriateMessage { expect_types, got_type }));
             }
         }
+        Ok(&[])
     }
 
     /// An alert (RFC 8446 section 6).
-    fn hear_alert(&mut self, text: &[u8]) -> Result<Heard, Refusal> {
+    fn hear_alert(&mut self, text: &[u8]) -> Result<(), Refusal> {
         let &[level, description] = text else {
             let error = InvalidMessage::MissingData("an alert of two octets");
             return Err(Refusal::new(AlertDescription::DecodeError, error));
@@ -215,18 +197,16 @@ impl Traffic {
         let description = AlertDescription::from(description);
         let error = Error::AlertReceived(description);
         match (level, description) {
-            (WARNING | FATAL, AlertDescription::CloseNotify) => Ok(Heard::Close),
-            (FATAL, _) => Err(Refusal::silent(error)),
+            (WARNING | FATAL, AlertDescription::CloseNotify) => self.is_closed = true,
+            (FATAL, _) => return Err(Refusal { error, alert: None }),
             (WARNING, _) if self.warnings == WARNINGS => {
-                Err(Refusal::new(AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyWarningAlertsReceived))
+                return Err(unexpected(PeerMisbehaved::TooManyWarningAlertsReceived));
             }
-            (WARNING, AlertDescription::UserCanceled) => {
-                self.warnings += 1;
-                Ok(Heard::Nothing)
-            }
-            (WARNING, _) => Err(Refusal::new(AlertDescription::DecodeError, error)),
-            _ => Err(Refusal::new(AlertDescription::IllegalParameter, error)),
+            (WARNING, AlertDescription::UserCanceled) => self.warnings += 1,
+            (WARNING, _) => return Err(Refusal::new(AlertDescription::DecodeError, error)),
+            _ => return Err(Refusal::new(AlertDescription::IllegalParameter, error)),
         }
+        Ok(())
     }
 
     /// A message of the handshake's kind, or a part of one: the client has changed its key, or it is not to be understood.
@@ -234,14 +214,14 @@ impl Traffic {
         let Some((request, rest)) = self.key_update.hear(part)? else { return Ok(()) };
         if !rest.is_empty() {
             // It was sealed with the key that has just been given up.
-            let error = PeerMisbehaved::KeyEpochWithPendingFragment;
-            return Err(Refusal::new(AlertDescription::UnexpectedMessage, error));
+            return Err(unexpected(PeerMisbehaved::KeyEpochWithPendingFragment));
         }
         if self.updates_without_text == KEY_UPDATES {
-            return Err(Refusal::new(AlertDescription::UnexpectedMessage, PeerMisbehaved::TooManyKeyUpdateRequests));
+            return Err(unexpected(PeerMisbehaved::TooManyKeyUpdateRequests));
         }
         self.updates_without_text += 1;
-        self.read = self.schedule.update_rx_secret().and_then(Key::new).map_err(internal)?;
+        let key = self.schedule.update_rx_secret().and_then(Key::new);
+        self.read = key.map_err(|error| Refusal::new(AlertDescription::InternalError, error))?;
         self.answer_due |= request;
         Ok(())
     }
@@ -274,10 +254,6 @@ fn alert(description: AlertDescription) -> [u8; 2] {
     [level, u8::from(description)]
 }
 
-fn internal(error: Error) -> Refusal {
-    Refusal::new(AlertDescription::InternalError, error)
-}
-
 /// A record's header and what stands behind it, if all of it is there.
 type Record<'r> = ([u8; HEADER], &'r mut [u8]);
 
@@ -287,8 +263,8 @@ fn split(incoming: &mut [u8]) -> Result<Option<Record<'_>>, Refusal> {
     let [kind, _, _, high, low] = *header;
     let kind = ContentType::from(kind);
     if kind != ContentType::ApplicationData {
-        let error = Error::InappropriateMessage { expect_types: vec![ContentType::ApplicationData], got_type: kind };
-        return Err(Refusal::new(AlertDescription::UnexpectedMessage, error));
+        let expect_types = vec![ContentType::ApplicationData];
+        return Err(unexpected(Error::InappropriateMessage { expect_types, got_type: kind }));
     }
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > SEALED {
@@ -327,8 +303,7 @@ impl KeyUpdate {
                 (Some(_), octet) => {
                     let expect_types = vec![HandshakeType::KeyUpdate];
                     let got_type = HandshakeType::from(*octet);
-                    let error = Error::InappropriateHandshakeMessage { expect_types, got_type };
-                    return Err(Refusal::new(AlertDescription::UnexpectedMessage, error));
+                    return Err(unexpected(Error::InappropriateHandshakeMessage { expect_types, got_type }));
                 }
             }
         }
