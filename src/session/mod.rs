@@ -18,6 +18,7 @@ mod entered;
 mod entrance;
 mod greeting;
 mod handshake;
+mod leftover;
 mod login;
 mod mailbox;
 mod noticed;

@@ -4,16 +4,16 @@
 //! stands in `incoming` is opened where it stands; what is not used up must be there again, as it was left, at the next
 //! call.
 //!
-//! The handshake is rustls', and so is everything that a stranger sends behind it (`library`). Of a user who has logged in
-//! by TLS 1.3 rustls keeps the key schedule alone, and the records are ours (`traffic`): a third of the memory, and each
-//! octet copied once less.
+//! The handshake is rustls', and so is everything that a stranger sends behind it (`library`). For a user of TLS 1.3 who has
+//! logged in, and then says much or waits for long, rustls keeps the key schedule alone, and the records are ours (`traffic`):
+//! a third of the memory, and no octet copied more often than it must be.
 
 mod key;
 mod library;
 mod traffic;
 
+use super::super::leftover::Leftover;
 use crate::tls::Facts;
-use bytes::BytesMut;
 use library::Library;
 use rustls::ServerConfig;
 use rustls::unbuffered::{EncodeError, EncryptError};
@@ -30,8 +30,6 @@ const AROUND: usize = HEADER + 8 + 16;
 /// One connection's records.
 pub(super) struct Records {
     layer: Layer,
-    /// The records become ours as soon as they can.
-    is_trusted: bool,
 }
 
 /// Who makes and opens the records.
@@ -77,9 +75,9 @@ pub(super) trait Reader {
 }
 
 /// Takes everything.
-impl Reader for BytesMut {
+impl Reader for Leftover {
     fn take(&mut self, text: &[u8]) -> bool {
-        self.extend_from_slice(text);
+        self.push(text);
         true
     }
 
@@ -158,7 +156,7 @@ impl Records {
     /// # Errors
     /// A configuration that cannot serve.
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { layer: Layer::Library(Box::new(Library::new(config)?)), is_trusted: false })
+        Ok(Self { layer: Layer::Library(Box::new(Library::new(config)?)) })
     }
 
     /// Whether the handshake is under way.
@@ -182,11 +180,6 @@ impl Records {
             Layer::Library(library) => Some(library.facts()),
             Layer::Ours(_) | Layer::Over => None,
         }
-    }
-
-    /// The client has proved to be a user: behind the next words to him the records are ours, where they can be.
-    pub(super) fn trust(&mut self) {
-        self.is_trusted = true;
     }
 
     /// Whether the client has ended its side with a close_notify.
@@ -219,28 +212,40 @@ impl Records {
             }
             Layer::Over => return Err(Fault::Over),
         };
-        let outcome = outcome.and_then(|driven| {
-            let is_all = driven.done && driven.used == incoming.len();
-            if self.is_trusted && is_all && matches!(then, Then::Write(words) if !words.is_empty()) {
-                self.take_over()?;
-            }
-            Ok(driven)
-        });
         if outcome.is_err() {
             self.layer = Layer::Over;
         }
         outcome
     }
 
-    /// Makes the records ours, behind words that rustls has written and with nothing of the client's left to look at.
-    fn take_over(&mut self) -> Result<(), rustls::Error> {
-        if matches!(&self.layer, Layer::Library(library) if library.is_tls13() && !library.is_closed()) {
-            if let Layer::Library(library) = std::mem::replace(&mut self.layer, Layer::Over) {
-                self.layer = Layer::Ours(Box::new(library.into_traffic()?));
+    /// Makes the records ours, if that can be now. `incoming` is what of the client's is not used up. It costs as much as some
+    /// ten records, so it is for a client who has much to say or waits for long.
+    pub(super) fn take_over(&mut self, incoming: &[u8]) {
+        if !matches!(&self.layer, Layer::Library(library) if library.can_be_left()) || !is_less_than_a_record(incoming)
+        {
+            return;
+        }
+        if let Layer::Library(library) = std::mem::replace(&mut self.layer, Layer::Over) {
+            match library.into_traffic() {
+                Ok(traffic) => self.layer = Layer::Ours(Box::new(traffic)),
+                // Nothing of the connection is left but its end.
+                Err(error) => tracing::error!("rustls does not let go of its keys: {error}"),
             }
         }
-        Ok(())
     }
+
+    /// There is nothing to do for now: what can be made anew is let go of.
+    pub(super) fn rest(&mut self) {
+        if let Layer::Ours(traffic) = &mut self.layer {
+            traffic.rest();
+        }
+    }
+}
+
+/// Whether nobody can have looked at it yet.
+fn is_less_than_a_record(incoming: &[u8]) -> bool {
+    let Some(([_, _, _, high, low], rest)) = incoming.split_first_chunk::<HEADER>() else { return true };
+    rest.len() < usize::from(u16::from_be_bytes([*high, *low]))
 }
 
 #[cfg(test)]

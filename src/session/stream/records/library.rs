@@ -2,7 +2,7 @@
 //! strangers all there is.
 
 use super::traffic::Traffic;
-use super::{Driven, Fault, Outgoing, Reader, Then};
+use super::{Driven, Fault, HEADER, Outgoing, Reader, Then};
 use crate::tls::{self, Facts, Holder};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
@@ -16,7 +16,12 @@ pub(super) struct Library {
     sni: Option<String>,
     /// The client has said that it will send nothing more.
     closed: bool,
+    /// Behind our last words came something else than text.
+    heard_more: bool,
 }
+
+/// What a record of TLS 1.3 without padding has beside its text: its header, what kind of text it is, and a tag.
+const AROUND_TEXT: usize = HEADER + 1 + 16;
 
 impl Library {
     /// A server's side before the first octet.
@@ -24,7 +29,7 @@ impl Library {
     /// # Errors
     /// A configuration that cannot serve.
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false })
+        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false, heard_more: false })
     }
 
     /// Whether the handshake is under way.
@@ -54,12 +59,17 @@ impl Library {
         Facts { client, ..Facts::of(&self.tls, self.sni.take()) }
     }
 
-    /// The connection without rustls' record layer. To be called behind a handshake of TLS 1.3, with words of ours written
-    /// last and everything used up that came: half a message that was opened is in the caller's memory and nowhere else,
-    /// and an answer to a change of keys waits here for the next words.
+    /// Whether the records can be made by somebody else from here on. In TLS 1.3 they can, unless rustls owes the client an
+    /// answer to a change of its key: that waits for the next words, and nobody else could give it.
+    pub(super) fn can_be_left(&self) -> bool {
+        self.is_tls13() && !self.is_handshaking() && !self.closed && !self.heard_more
+    }
+
+    /// The key schedule, and the keys as far as they were used. To be asked for where [`Self::can_be_left`] says so, and with
+    /// no half of a message left over: rustls has opened that, and remembers where it stands.
     ///
     /// # Errors
-    /// rustls', where one of that is not so.
+    /// rustls'.
     pub(super) fn into_traffic(self) -> Result<Traffic, rustls::Error> {
         let (secrets, schedule) = self.tls.dangerous_into_kernel_connection()?;
         Traffic::new(secrets, schedule)
@@ -76,7 +86,7 @@ impl Library {
         then: Then<'_>,
         reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
-        let mut driven = Driven::default();
+        let (mut driven, mut explained) = (Driven::default(), 0);
         loop {
             let status = self.process(&mut incoming[driven.used..]);
             let mut discard = status.discard;
@@ -85,6 +95,7 @@ impl Library {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
+                        explained += AROUND_TEXT + record.payload.len();
                         driven.stopped |= !reader.take(record.payload);
                     }
                     !driven.stopped
@@ -119,6 +130,9 @@ impl Library {
             };
             driven.used += discard;
             if !goes_on {
+                // What rustls had to say itself went before our words, if there were any.
+                let has_written = driven.done && matches!(then, Then::Write(words) if !words.is_empty());
+                self.heard_more = !has_written && (self.heard_more || driven.used != explained);
                 return Ok(driven);
             }
         }

@@ -17,7 +17,7 @@ use rustls::{
 };
 use std::time::SystemTime;
 
-/// A version, and whether the records are ours where they can be.
+/// A version, and whether the records become ours where they can be.
 pub(super) type Way = (&'static SupportedProtocolVersion, bool);
 
 pub(super) const WAYS: [Way; 4] = [(&TLS13, false), (&TLS12, false), (&TLS13, true), (&TLS12, true)];
@@ -83,7 +83,7 @@ pub(super) fn shaken(way: Way) -> (Server, Client) {
 }
 
 /// The same with this cipher suite.
-pub(super) fn shaken_with((version, is_trusted): Way, suite: Option<CipherSuite>) -> (Server, Client) {
+pub(super) fn shaken_with((version, takes_over): Way, suite: Option<CipherSuite>) -> (Server, Client) {
     let (folder, now) = (tempfile::tempdir().expect("a directory"), SystemTime::now());
     let ca = PrivateCa::open_or_create(folder.path(), "mail.example.net", now).expect("a CA");
     let identity = ca.identity(&["mail.example.net".parse().expect("a name")], now).expect("issued");
@@ -115,11 +115,11 @@ pub(super) fn shaken_with((version, is_trusted): Way, suite: Option<CipherSuite>
     }
     assert!(to_client.is_empty() && to_server.is_empty());
     let mut client = Client::of(tls);
-    if is_trusted {
-        server.records.trust();
+    if takes_over {
         let came = server.drive(&mut [], Then::Write(b"* OK\r\n"));
         assert!(came.outcome.expect("room").done);
         assert_eq!(client.open(&came.out), [(ContentType::ApplicationData, b"* OK\r\n".to_vec())]);
+        server.records.take_over(&[]);
         assert_eq!(server.is_ours(), version.version == ProtocolVersion::TLSv1_3);
     }
     (server, client)

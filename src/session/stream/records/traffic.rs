@@ -94,20 +94,22 @@ impl Traffic {
         then: Then<'_>,
         reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
-        let outcome = self.look(incoming, out, reader).and_then(|mut driven| {
-            if !driven.stopped {
-                match then {
-                    Then::Wait => {}
-                    Then::Write(words) => self.write(ContentType::ApplicationData, words, out)?,
-                    Then::Close => self.write(ContentType::Alert, &alert(AlertDescription::CloseNotify), out)?,
-                }
-                driven.done = true;
+        let mut driven = self.look(incoming, out, reader)?;
+        if !driven.stopped {
+            match then {
+                Then::Wait => {}
+                Then::Write(words) => self.write(ContentType::ApplicationData, words, out)?,
+                Then::Close => self.write(ContentType::Alert, &alert(AlertDescription::CloseNotify), out)?,
             }
-            Ok(driven)
-        });
+            driven.done = true;
+        }
+        Ok(driven)
+    }
+
+    /// There is nothing to do for now.
+    pub(super) fn rest(&mut self) {
         self.read.rest();
         self.write.rest();
-        outcome
     }
 
     /// Opens the whole records in `incoming` until the reader has enough.
