@@ -26,7 +26,7 @@ const SMALL: usize = 16 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
 /// Who has said nothing for so long may say nothing for hours.
-const SETTLING: Duration = Duration::from_secs(1);
+const SETTLING: Duration = Duration::from_millis(250);
 /// A goodbye is not longer.
 const LAST_WORDS: usize = 1024;
 /// Rounds of a direction before the other sessions of the thread get their turn.
