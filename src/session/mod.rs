@@ -159,30 +159,27 @@ pub fn serve(session: Box<Session>, socket: TcpStream, place: impl Send) -> impl
     // The socket goes with the first stage: as an argument it would have room in the task to the end.
     let beginning = Box::pin(begin(session, socket));
     async move {
-        if let Some(begun) = beginning.await {
-            let Begun { session, state, admission, entered } = *begun;
+        if let Some((stay, entered)) = beginning.await {
             let ending = match entered {
                 Entered::Nowhere(ending) => ending,
-                Entered::Mailbox(open) => Box::pin(mailbox::carry(&session, open)).await,
-                Entered::Submission(open) => Box::pin(submission::follow(&session, open)).await,
+                Entered::Mailbox(open) => Box::pin(mailbox::carry(&stay.session, open)).await,
+                Entered::Submission(open) => Box::pin(submission::follow(&stay.session, open)).await,
             };
-            conclude(&session, state.listener(), ending).await;
-            drop(admission);
+            conclude(&stay.session, stay.state.listener(), ending).await;
         }
         drop(place);
     }
 }
 
-/// A session up to where it led.
-struct Begun {
+/// What a session has from its first octet to its last.
+struct Stay {
     session: Box<Session>,
     state: InState,
-    admission: Admission,
-    entered: Entered,
+    _admission: Admission,
 }
 
 /// The handshake and the login.
-async fn begin(mut session: Box<Session>, socket: TcpStream) -> Option<Box<Begun>> {
+async fn begin(mut session: Box<Session>, socket: TcpStream) -> Option<(Box<Stay>, Entered)> {
     let metrics = session.shared.observe.metrics().listener(&session.listener.name);
     let mut state = metrics.session(SessionState::Handshake);
     let (client, admission, greeting) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await?;
@@ -196,7 +193,7 @@ async fn begin(mut session: Box<Session>, socket: TcpStream) -> Option<Box<Begun
     if !matches!(entered, Entered::Nowhere(_)) {
         state.enter(SessionState::Relay);
     }
-    Some(Box::new(Begun { session, state, admission, entered }))
+    Some((Box::new(Stay { session, state, _admission: admission }), entered))
 }
 
 /// Puts the end on record, then closes what is open: a client may take its time over our last words.
