@@ -45,6 +45,7 @@ use ipnet::IpNet;
 use lane::{Lane, Lanes, Road};
 use outage::Outages;
 use place::Place;
+use smallvec::SmallVec;
 use standby::Waiting;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Rules {
 /// A connection that was let in; dropped when it has ended.
 #[derive(Debug)]
 #[must_use = "the session counts as over when this is dropped"]
-pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Vec<Held<IpNet>>);
+pub struct Admission(#[expect(dead_code, reason = "held for its drop")] SmallVec<[Held<IpNet>; 1]>);
 
 /// Leave to bring one attempt to the backend; handed back with the verdict. Dropped without one, the attempt counts as
 /// never made, so the verdict is to be waited for even when the client has gone.
@@ -184,7 +185,7 @@ impl Gate {
         let rules = self.rules.load();
         let place = Place::of(client, &rules.limits);
         if place.exempt {
-            return Ok(Admission(Vec::new()));
+            return Ok(Admission(SmallVec::new()));
         }
         if bans_hold && place.nets().any(|net| self.bans.holds(net).is_some_and(|ban| ban.closed)) {
             return Err(Refusal::Banned);

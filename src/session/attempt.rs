@@ -306,7 +306,7 @@ impl Engine<'_> {
             (None, Protocol::Imap | Protocol::Pop3) => Proof::Unneeded,
         };
         let (name, login_name, counted) = (attempt.user, attempt.sent_as, attempt.counted);
-        let identity = Identity { user, name, login_name, counted, proof, _slot: slot };
+        let identity = Identity { user, name, login_name, counted, proof, slot };
         Outcome::LoggedIn(Box::new(dialogue), identity)
     }
 

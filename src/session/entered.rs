@@ -51,7 +51,7 @@ pub(super) struct Identity {
     /// How to get in anew after a message was abandoned.
     pub(super) proof: Proof,
     /// The slot of `sessions_per_user`.
-    pub(super) _slot: Option<UserSession>,
+    pub(super) slot: Option<UserSession>,
 }
 
 impl Identity {

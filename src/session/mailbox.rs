@@ -1,26 +1,39 @@
 //! A logged-in POP3 or IMAP session: the relay, and the last words after it.
 
-use super::entered::{Identity, Open};
+use super::entered::Open;
 use super::login::poll_write_all;
 use super::relay::{End, Ended, Relay, Side, Start};
 use super::stream::ClientStream;
 use super::{Ending, Session};
 use crate::backend::{BackendStream, Server};
+use crate::gate::UserSession;
 use crate::proto::{self, Goodbye};
 use bytes::BytesMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What is kept of who is in, and where.
+struct Kept {
+    user: Option<Box<str>>,
+    server: Arc<Server>,
+    /// The slot of `sessions_per_user`.
+    _slot: Option<UserSession>,
+}
+
 /// Carries the session to its end. While it lasts there is nothing of the dialogue left but who logged in, and where.
 pub(super) async fn carry(session: &Session, open: Box<Open>) -> Box<Ending> {
-    let (mut relay, identity, server) = begin(session, open);
+    let (mut relay, kept) = begin(session, open);
     let ended = relay.run(&session.leave).await;
     let client = relay.into_client();
-    Box::pin(end(session, client, ended, identity, server)).await
+    Box::pin(end(session, client, ended, kept)).await
 }
 
 impl Side for ClientStream {
+    fn settle(&mut self) {
+        ClientStream::settle(self);
+    }
+
     fn hold(&mut self) {
         ClientStream::hold(self);
     }
@@ -33,7 +46,7 @@ impl Side for ClientStream {
 impl Side for BackendStream {}
 
 /// Puts the two sides together, with what was read too far at the beginning.
-fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStream>, Option<Identity>, Arc<Server>) {
+fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStream>, Kept) {
     let Open { mut client, from_client, to_client, dialogue, identity, .. } = *open;
     client.logged_in();
     let protocol = session.listener.service.protocol();
@@ -49,17 +62,12 @@ fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStre
         encoding: proto::encoding(protocol),
         careful: false,
     };
-    (Relay::new(client, backend, start), identity, server)
+    let (user, slot) = identity.map(|identity| (identity.user.into_boxed_str(), identity.slot)).unzip();
+    (Relay::new(client, backend, start), Kept { user, server, _slot: slot.flatten() })
 }
 
 /// The last words, where some are due and can be said.
-async fn end(
-    session: &Session,
-    mut client: ClientStream,
-    ended: Ended,
-    identity: Option<Identity>,
-    server: Arc<Server>,
-) -> Box<Ending> {
+async fn end(session: &Session, mut client: ClientStream, ended: Ended, kept: Kept) -> Box<Ending> {
     let (reason, goodbye) = match ended.how {
         End::Client | End::ClientBroke => (ended.how.reason(), None),
         // A server that closes behind its farewell without reading the client's last octet resets the connection.
@@ -79,7 +87,7 @@ async fn end(
         let _ = tokio::time::timeout(Duration::from_secs(2), saying).await;
     }
     let mut ending = Ending::of(reason, client);
-    ending.user = identity.map(|identity| identity.user);
-    ending.backend_server = Some(server.name.to_string());
+    ending.user = kept.user.map(String::from);
+    ending.backend_server = Some(kept.server.name.to_string());
     ending
 }

@@ -18,6 +18,7 @@ mod entered;
 mod entrance;
 mod greeting;
 mod handshake;
+mod leftover;
 mod login;
 mod mailbox;
 mod noticed;
@@ -32,9 +33,9 @@ mod visit;
 mod way;
 
 use crate::backend::{BackendStream, Backends, Caller, Dialogue, Lost, Wanted};
-use crate::gate::{Gate, User};
+use crate::gate::{Admission, Gate, User};
 use crate::observe::event::{SessionId, TlsFacts};
-use crate::observe::metrics::{ListenerMetrics, SessionState};
+use crate::observe::metrics::{InState, ListenerMetrics, SessionState};
 use crate::observe::{Event, Kind, Observe};
 use crate::policy::route::{Handshake, Shown, Traveller};
 use crate::policy::{Listener, Policy};
@@ -42,6 +43,7 @@ use crate::proto::{BackSettings, Protocol, TlsRule, UserName};
 use crate::route::{self, Destination};
 use crate::tls::{Alpn, ServerTls};
 use arc_swap::ArcSwap;
+use entered::Entered;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -153,32 +155,45 @@ impl Ending {
 }
 
 /// Serves one accepted connection to its end. Never fails: how it ended is its last event. `place` is given back then.
-pub async fn serve(mut session: Box<Session>, socket: TcpStream, place: impl Send) {
+pub fn serve(session: Box<Session>, socket: TcpStream, place: impl Send) -> impl Future<Output = ()> + Send {
+    // The socket goes with the first stage: as an argument it would have room in the task to the end.
+    let beginning = Box::pin(begin(session, socket));
+    async move {
+        if let Some((stay, entered)) = beginning.await {
+            let ending = match entered {
+                Entered::Nowhere(ending) => ending,
+                Entered::Mailbox(open) => Box::pin(mailbox::carry(&stay.session, open)).await,
+                Entered::Submission(open) => Box::pin(submission::follow(&stay.session, open)).await,
+            };
+            conclude(&stay.session, stay.state.listener(), ending).await;
+        }
+        drop(place);
+    }
+}
+
+/// What a session has from its first octet to its last.
+struct Stay {
+    session: Box<Session>,
+    state: InState,
+    _admission: Admission,
+}
+
+/// The handshake and the login.
+async fn begin(mut session: Box<Session>, socket: TcpStream) -> Option<(Box<Stay>, Entered)> {
     let metrics = session.shared.observe.metrics().listener(&session.listener.name);
     let mut state = metrics.session(SessionState::Handshake);
-    let Some((client, _admission, greeting)) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await else {
-        return;
-    };
-    if session.speaks_http() {
+    let (client, admission, greeting) = Box::pin(handshake::enter(&mut session, &metrics, socket)).await?;
+    let entered = if session.speaks_http() {
         drop(greeting);
-        let ending = Box::pin(visit::beside_mail(&session, client)).await;
-        conclude(&session, &metrics, ending).await;
-        return drop(place);
-    }
-    state.enter(SessionState::Login);
-    let ending = match Box::pin(login::login(&mut session, &metrics, client, greeting)).await {
-        entered::Entered::Nowhere(ending) => ending,
-        entered::Entered::Mailbox(open) => {
-            state.enter(SessionState::Relay);
-            Box::pin(mailbox::carry(&session, open)).await
-        }
-        entered::Entered::Submission(open) => {
-            state.enter(SessionState::Relay);
-            Box::pin(submission::follow(&session, open)).await
-        }
+        Entered::Nowhere(Box::pin(visit::beside_mail(&session, client)).await)
+    } else {
+        state.enter(SessionState::Login);
+        Box::pin(login::login(&mut session, &metrics, client, greeting)).await
     };
-    conclude(&session, &metrics, ending).await;
-    drop(place);
+    if !matches!(entered, Entered::Nowhere(_)) {
+        state.enter(SessionState::Relay);
+    }
+    Some((Box::new(Stay { session, state, _admission: admission }), entered))
 }
 
 /// Puts the end on record, then closes what is open: a client may take its time over our last words.

@@ -1,15 +1,17 @@
 //! What the relay notices in passing: words that say that the end is meant, or that what follows is no text.
 
 /// A goodbye is among the last octets a side sends; what stands before them is not searched.
-const LAST: usize = 1024;
+const LAST: u16 = 1024;
+/// The same of a chunk.
+const LAST_OF_CHUNK: usize = LAST as usize;
 
 /// Looks for a word at the beginning of one of the last lines, in either case and however the lines are cut.
 pub(super) struct Farewell {
     word: &'static [u8],
     /// How much of the word stands at the beginning of the line so far.
-    matched: usize,
+    matched: u8,
     /// Octets since the word was last seen, while they are few.
-    behind: Option<usize>,
+    behind: Option<u16>,
 }
 
 impl Farewell {
@@ -20,8 +22,8 @@ impl Farewell {
     /// Takes what was said next.
     pub(super) fn note(&mut self, chunk: &[u8], mut line_begins: bool) {
         let mut chunk = chunk;
-        if chunk.len() > LAST {
-            let (before, last) = chunk.split_at(chunk.len() - LAST);
+        if chunk.len() > LAST_OF_CHUNK {
+            let (before, last) = chunk.split_at(chunk.len() - LAST_OF_CHUNK);
             (self.matched, self.behind) = (0, None);
             line_begins = before.last() == Some(&b'\n');
             chunk = last;
@@ -30,7 +32,7 @@ impl Farewell {
             self.behind = self.behind.map(|octets| octets + 1).filter(|octets| *octets <= LAST);
             let goes_on = line_begins || self.matched > 0;
             self.matched = if goes_on && is_next(self.word, self.matched, byte) { self.matched + 1 } else { 0 };
-            if self.matched == self.word.len() {
+            if usize::from(self.matched) == self.word.len() {
                 (self.matched, self.behind) = (0, Some(0));
             }
             line_begins = byte == b'\n';
@@ -47,7 +49,7 @@ impl Farewell {
 /// A command is a small chunk, as a rule of its own; large ones, a mail being stored, are not searched.
 pub(super) struct Word {
     word: &'static [u8],
-    matched: usize,
+    matched: u8,
     was_said: bool,
 }
 
@@ -58,14 +60,14 @@ impl Word {
 
     /// Takes what was said next.
     pub(super) fn note(&mut self, chunk: &[u8]) {
-        if self.was_said || chunk.len() > LAST {
+        if self.was_said || chunk.len() > LAST_OF_CHUNK {
             self.matched = 0;
             return;
         }
         for &byte in chunk {
             let matched = if is_next(self.word, self.matched, byte) { self.matched } else { 0 };
-            self.matched = matched + usize::from(is_next(self.word, matched, byte));
-            if self.matched == self.word.len() {
+            self.matched = matched + u8::from(is_next(self.word, matched, byte));
+            if usize::from(self.matched) == self.word.len() {
                 self.was_said = true;
                 return;
             }
@@ -78,8 +80,8 @@ impl Word {
     }
 }
 
-fn is_next(word: &[u8], matched: usize, byte: u8) -> bool {
-    word.get(matched).is_some_and(|expected| expected.eq_ignore_ascii_case(&byte))
+fn is_next(word: &[u8], matched: u8, byte: u8) -> bool {
+    word.get(usize::from(matched)).is_some_and(|expected| expected.eq_ignore_ascii_case(&byte))
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_goodbye_is_known_however_it_is_cut_and_forgotten_when_more_comes() {
-        let much = "x".repeat(LAST + 1);
+        let much = "x".repeat(LAST_OF_CHUNK + 1);
         let (bye_before_much, bye_behind_much) = (format!("* BYE\r\n{much}"), format!("{much}\r\n* BYE\r\na OK\r\n"));
         for (said, known) in [
             (&["* BYE now\r\na OK\r\n"][..], true),
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_word_is_known_in_small_chunks_and_never_forgotten() {
-        let mail = "compress".repeat(LAST);
+        let mail = "compress".repeat(LAST_OF_CHUNK);
         for (said, known) in [
             (&["a COMPRESS DEFLATE\r\n", "zzz"][..], true),
             (&["a Comp", "ress deflate\r\n"], true),

@@ -3,8 +3,9 @@
 //! Nothing here knows mail. A session that waits owns no buffer: one scratch buffer a thread serves
 //! all of them, and only what a slow reader has not taken yet is kept, for that session alone.
 
+use super::leftover::Leftover;
 use super::noticed::{Farewell, Word};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +25,8 @@ const CAREFUL: usize = 64 * 1024;
 const SMALL: usize = 16 * 1024;
 /// How long the other direction may go on without progress when one side has ended.
 const AFTER_END: Duration = Duration::from_secs(3);
+/// Who has said nothing for so long may say nothing for hours.
+const SETTLING: Duration = Duration::from_millis(250);
 /// A goodbye is not longer.
 const LAST_WORDS: usize = 1024;
 /// Rounds of a direction before the other sessions of the thread get their turn.
@@ -99,6 +102,9 @@ pub(super) trait Side: AsyncRead + AsyncWrite + Unpin {
     /// What is written from here on may wait until the side is closed: its last words and its end are one packet then.
     fn hold(&mut self) {}
 
+    /// Nothing was said for [`SETTLING`]: it may need less memory from here on.
+    fn settle(&mut self) {}
+
     /// How much of what it took it has not sent yet.
     fn waiting(&self) -> usize {
         0
@@ -127,15 +133,15 @@ impl<C: Side, B: Side> Relay<C, B> {
     /// Carries bytes both ways until a side ends, the idle time passes or `leave` asks for the end. The client's end
     /// travels to the backend (half-close); the backend's is the end of it all, and the last words are the caller's.
     pub(super) async fn run(&mut self, leave: &CancellationToken) -> Ended {
-        let mut quiet = Quiet { since: Instant::now(), limit: self.idle };
-        let sleep = tokio::time::sleep(self.idle);
+        let mut quiet = Quiet { since: Instant::now(), limit: self.idle, has_settled: false };
+        let sleep = tokio::time::sleep_until(quiet.due());
         tokio::pin!(sleep);
         let asked = leave.cancelled();
         tokio::pin!(asked);
         let how = poll_fn(|cx| match self.poll_move(&mut quiet, sleep.as_mut(), cx) {
             Poll::Ready(how) => Poll::Ready(how),
             Poll::Pending if asked.as_mut().poll(cx).is_ready() => Poll::Ready(End::Asked),
-            Poll::Pending => quiet.poll(sleep.as_mut(), cx).map(|()| self.first_end.unwrap_or(End::Idle)),
+            Poll::Pending => self.poll_quiet(&mut quiet, sleep.as_mut(), cx),
         })
         .await;
         Ended {
@@ -146,19 +152,39 @@ impl<C: Side, B: Side> Relay<C, B> {
         }
     }
 
+    /// Ready when nothing has moved for as long as may be; before that, once, both sides hear that little may come.
+    fn poll_quiet(&mut self, quiet: &mut Quiet, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
+        while sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if quiet.since + quiet.limit <= now {
+                return Poll::Ready(self.first_end.unwrap_or(End::Idle));
+            }
+            if quiet.due() <= now {
+                quiet.has_settled = true;
+                self.client.settle();
+                self.backend.settle();
+            }
+            sleep.as_mut().reset(quiet.due());
+        }
+        Poll::Pending
+    }
+
     /// The client, for the last words. The backend's connection ends here.
     pub(super) fn into_client(self) -> C {
         self.client
     }
 
     /// Moves what can be moved; ready at the end.
-    fn poll_move(&mut self, quiet: &mut Quiet, sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_move(&mut self, quiet: &mut Quiet, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
         let Self { client, backend, up, down, idle, first_end } = self;
         let before = (up.moved + down.moved, client.waiting());
         let up_state = up.poll(client, backend, cx);
         let down_state = down.poll(backend, client, cx);
         if (up.moved + down.moved, client.waiting()) != before {
             quiet.since = Instant::now();
+            if std::mem::take(&mut quiet.has_settled) {
+                sleep.as_mut().reset(quiet.due());
+            }
         }
         match (up_state, down_state) {
             (Err(Broken::Reading), _) | (_, Err(Broken::Writing)) => {
@@ -178,8 +204,8 @@ impl<C: Side, B: Side> Relay<C, B> {
                 (false, false) => up.done.then_some(End::BackendBroke),
             };
             if first_end.is_some() && !down.done {
-                *quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(*idle) };
-                sleep.reset(quiet.since + quiet.limit);
+                *quiet = Quiet { since: Instant::now(), limit: AFTER_END.min(*idle), has_settled: true };
+                sleep.reset(quiet.due());
             }
         }
         // The backend's end, all of it delivered, is the session's end; a client's end waits for the backend's answer.
@@ -191,18 +217,14 @@ impl<C: Side, B: Side> Relay<C, B> {
 struct Quiet {
     since: Instant,
     limit: Duration,
+    /// Both sides know.
+    has_settled: bool,
 }
 
 impl Quiet {
-    fn poll(&self, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-        while sleep.as_mut().poll(cx).is_ready() {
-            let due = self.since + self.limit;
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
-        Poll::Pending
+    /// When there is something to do, if nothing moves.
+    fn due(&self) -> Instant {
+        self.since + if self.has_settled { self.limit } else { self.limit.min(SETTLING) }
     }
 }
 
@@ -224,7 +246,7 @@ enum Behind {
 /// One direction.
 struct Pump {
     /// What the writer has not taken yet.
-    rest: BytesMut,
+    rest: Leftover,
     moved: u64,
     at_line_end: bool,
     farewell: Option<Farewell>,
@@ -244,7 +266,7 @@ struct Pump {
 impl Pump {
     fn new(rest: BytesMut, behind: Behind, farewell: Option<&'static [u8]>, encoding: Option<&'static [u8]>) -> Self {
         let mut pump = Self {
-            rest: BytesMut::new(),
+            rest: Leftover::default(),
             moved: 0,
             at_line_end: true,
             farewell: farewell.map(Farewell::new),
@@ -258,7 +280,7 @@ impl Pump {
             done: false,
         };
         pump.note(&rest);
-        pump.rest = rest;
+        pump.rest = rest.into();
         pump
     }
 
@@ -274,9 +296,6 @@ impl Pump {
                     Poll::Ready(_) => return Err(Broken::Writing),
                     Poll::Pending => return Ok(()),
                 }
-            }
-            if self.rest.capacity() > 0 {
-                self.rest = BytesMut::new();
             }
             if self.source_ended {
                 return self.finish(writer, cx);
@@ -327,7 +346,7 @@ impl Pump {
                     Poll::Ready(_) => return Err(Broken::Writing),
                     Poll::Pending => {
                         self.chunk = SMALL;
-                        self.rest.extend_from_slice(chunk);
+                        self.rest.push(chunk);
                         break;
                     }
                 }

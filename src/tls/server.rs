@@ -248,6 +248,8 @@ fn base(
     // that: nothing in it is a secret, and who it goes to is settled by no certificate. Where one is asked for the library
     // waits for it.
     config.send_half_rtt_data = true;
+    // The records of a user who has logged in are made outside of rustls, under its keys.
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

@@ -131,7 +131,7 @@ impl ByHand {
 }
 
 /// What a client of this version alone trusts.
-fn trusting(gateway: &Gateway, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+pub(crate) fn trusting(gateway: &Gateway, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let (policy, _) = config::load(&gateway.file("gatepost.yaml"), &Environment::from_iter([])).expect("it was taken");
     let ca = PrivateCa::open(&policy.state_dir).expect("readable").expect("made when the gateway began");
     let mut roots = RootCertStore::empty();

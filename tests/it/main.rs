@@ -26,6 +26,7 @@ mod relay_probe;
 mod routes;
 mod secrets;
 mod senders;
+mod settled;
 mod slow_reader;
 mod strangers;
 mod submission;

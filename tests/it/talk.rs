@@ -57,6 +57,11 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     fn local(&self) -> Option<SocketAddr> {
         None
     }
+
+    /// Changes the client's keys, and asks the server for the same, if this is a client's TLS 1.3.
+    fn refresh_keys(&mut self) -> Result<(), rustls::Error> {
+        Err(rustls::Error::HandshakeNotComplete)
+    }
 }
 
 impl Talk {
@@ -126,6 +131,11 @@ impl Talk {
     /// Our own address, likewise.
     pub(crate) fn local(&self) -> SocketAddr {
         self.io.local().expect("in the clear, and connected")
+    }
+
+    /// Changes the client's keys before the next words, and asks the server for the same (RFC 8446 section 4.6.3).
+    pub(crate) fn refresh_keys(&mut self) {
+        self.io.refresh_keys().expect("a client under TLS 1.3");
     }
 
     /// Sends one line.
@@ -260,6 +270,10 @@ impl Io for tokio_rustls::server::TlsStream<Wire> {
 impl Io for tokio_rustls::client::TlsStream<Wire> {
     fn into_wire(self: Box<Self>) -> Option<Wire> {
         None
+    }
+
+    fn refresh_keys(&mut self) -> Result<(), rustls::Error> {
+        self.get_mut().1.refresh_traffic_keys()
     }
 }
 

@@ -163,6 +163,11 @@ pub struct InState {
 }
 
 impl InState {
+    /// The listener it came in by.
+    pub fn listener(&self) -> &ListenerMetrics {
+        &self.listener
+    }
+
     /// The session goes on to another state.
     pub fn enter(&mut self, state: SessionState) {
         self.listener.gauge(state).inc();

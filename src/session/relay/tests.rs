@@ -1,7 +1,41 @@
 use super::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 impl Side for DuplexStream {}
+
+/// A side that counts how often it has settled.
+struct Settling {
+    stream: DuplexStream,
+    settled: Arc<AtomicUsize>,
+}
+
+impl Side for Settling {
+    fn settle(&mut self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Settling {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Settling {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 struct Ends {
     client: DuplexStream,
@@ -147,4 +181,24 @@ async fn it_ends_when_asked() {
     let ends = start(idle(60));
     ends.leave.cancel();
     assert_eq!(ends.relay.await.expect("no panic").0.how, End::Asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sides_settle_once_in_each_silence() {
+    let ((_client, ours), (mut backend, theirs)) = (duplex(1000), duplex(1000));
+    let settled = Arc::new(AtomicUsize::new(0));
+    let side = Settling { stream: ours, settled: Arc::clone(&settled) };
+    let relay = tokio::spawn(async move {
+        let leave = CancellationToken::new();
+        Relay::new(side, theirs, idle(60)).run(&leave).await
+    });
+    for silence in 1..=3 {
+        tokio::time::sleep(SETTLING / 2).await;
+        assert_eq!(settled.load(Ordering::Relaxed), silence - 1, "that was no silence yet");
+        tokio::time::sleep(SETTLING * 20).await;
+        assert_eq!(settled.load(Ordering::Relaxed), silence);
+        backend.write_all(b"* OK still here\r\n").await.expect("taken");
+    }
+    assert_eq!(relay.await.expect("no panic").how, End::Idle);
+    assert_eq!(settled.load(Ordering::Relaxed), 4);
 }

@@ -86,6 +86,13 @@ impl ClientStream {
         }
     }
 
+    /// Nothing has been said for a while, and nothing may be for a long time: what can be made anew is let go of.
+    pub(super) fn settle(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.settle();
+        }
+    }
+
     /// What is written from here on waits for the end.
     pub(super) fn hold(&mut self) {
         if let Some(tls) = &mut self.tls {

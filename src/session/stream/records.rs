@@ -1,29 +1,43 @@
-//! TLS records between byte buffers: rustls' unbuffered connection, driven until it has nothing more to say.
+//! TLS records between byte buffers, driven until there is nothing more to say.
 //!
-//! The library keeps nothing of what was read or is to be written, so that a session which waits has its keys and no
-//! buffer. What stands in `incoming` is opened where it stands; what is not used up must be there again, as it was
-//! left, at the next call.
+//! Nothing is kept of what was read or is to be written, so that a session which waits has its keys and no buffer. What
+//! stands in `incoming` is opened where it stands; what is not used up must be there again, as it was left, at the next
+//! call.
+//!
+//! The handshake is rustls', and so is everything that a stranger sends behind it (`library`). For a user of TLS 1.3 who has
+//! logged in, and then says much or waits for long, rustls keeps the key schedule alone, and the records are ours (`traffic`):
+//! a third of the memory, and no octet copied more often than it must be.
 
-use crate::tls::{self, Facts, Holder};
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{ProtocolVersion, ServerConfig};
+mod key;
+mod library;
+mod traffic;
+
+use super::super::leftover::Leftover;
+use crate::tls::Facts;
+use library::Library;
+use rustls::ServerConfig;
+use rustls::unbuffered::{EncodeError, EncryptError};
 use std::sync::Arc;
+use traffic::Traffic;
 
 /// A record holds so much at most (RFC 8446 section 5.1).
 pub(super) const PLAIN: usize = 16 * 1024;
+/// What stands before each record: its kind, a version and its length.
+const HEADER: usize = 5;
 /// What a record that we write adds at most to what it holds: its header, and in TLS 1.2 a nonce, and a tag.
-const AROUND: usize = 5 + 8 + 16;
+const AROUND: usize = HEADER + 8 + 16;
 
 /// One connection's records.
 pub(super) struct Records {
-    tls: UnbufferedServerConnection,
-    /// The name the client asked for, until it is told.
-    sni: Option<String>,
-    /// The client has said that it will send nothing more.
-    closed: bool,
-    /// There was a fault. rustls must not be asked again: it still counts on what it has seen of the record that was wrong.
-    failed: bool,
+    layer: Layer,
+}
+
+/// Who makes and opens the records.
+enum Layer {
+    Library(Box<Library>),
+    Ours(Box<Traffic>),
+    /// Nobody: there was a fault.
+    Over,
 }
 
 /// What is to be done once everything that came has been looked at.
@@ -46,6 +60,34 @@ pub(super) struct Driven {
     pub(super) stopped: bool,
     /// What was to be done is done.
     pub(super) done: bool,
+}
+
+/// Who reads what the records hold.
+pub(super) trait Reader {
+    /// Takes text, and says whether more may come.
+    fn take(&mut self, text: &[u8]) -> bool;
+
+    /// Memory for so many octets, where the reader has it: they are opened there, and count once they are kept.
+    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
+
+    /// Takes so many octets at the front of the room that was given last, and says whether more may come.
+    fn keep(&mut self, length: usize) -> bool;
+}
+
+/// Takes everything.
+impl Reader for Leftover {
+    fn take(&mut self, text: &[u8]) -> bool {
+        self.push(text);
+        true
+    }
+
+    fn room(&mut self, _: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn keep(&mut self, _: usize) -> bool {
+        true
+    }
 }
 
 /// Records on their way to the client, in a piece of memory that is large enough for all of them.
@@ -114,38 +156,43 @@ impl Records {
     /// # Errors
     /// A configuration that cannot serve.
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self { tls: UnbufferedServerConnection::new(config)?, sni: None, closed: false, failed: false })
+        Ok(Self { layer: Layer::Library(Box::new(Library::new(config)?)) })
     }
 
     /// Whether the handshake is under way.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        matches!(&self.layer, Layer::Library(library) if library.is_handshaking())
     }
 
-    /// Whether a browser is there: known once its hello was read.
+    /// Whether a browser is there: known once its hello was read, until the client is trusted.
     pub(super) fn is_for_the_page(&self) -> bool {
-        self.tls.alpn_protocol() == Some(tls::Alpn::PAGE.as_bytes())
+        matches!(&self.layer, Layer::Library(library) if library.is_for_the_page())
     }
 
     /// Whether what a handshake ends with on our side is nothing that the client waits for (TLS 1.3).
     pub(super) fn ends_with_tickets(&self) -> bool {
-        self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        matches!(&self.layer, Layer::Library(library) if library.is_tls13())
+    }
+
+    /// What was agreed on. To be asked once, when the handshake is over; none once the client is trusted.
+    pub(super) fn facts(&mut self) -> Option<Facts> {
+        match &mut self.layer {
+            Layer::Library(library) => Some(library.facts()),
+            Layer::Ours(_) | Layer::Over => None,
+        }
     }
 
     /// Whether the client has ended its side with a close_notify.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed
+        match &self.layer {
+            Layer::Library(library) => library.is_closed(),
+            Layer::Ours(traffic) => traffic.is_closed(),
+            Layer::Over => false,
+        }
     }
 
-    /// What was agreed on. To be asked once, when the handshake is over.
-    pub(super) fn facts(&mut self) -> Facts {
-        // The library keeps the chain, and no call of it lets that go; here a name is taken of it and no more.
-        let client = self.tls.peer_certificates().and_then(Holder::of).map(Box::new);
-        Facts { client, ..Facts::of(&self.tls, self.sni.take()) }
-    }
-
-    /// Looks at the records in `incoming`. What they hold goes to `plain`, which says whether more may come; what TLS itself
-    /// has to say goes to `out`. Then does what is to be done, unless `plain` had enough before.
+    /// Looks at the records in `incoming`. What they hold goes to `reader`, who says whether more may come; what TLS itself
+    /// has to say goes to `out`. Then does what is to be done, unless the reader had enough before.
     ///
     /// # Errors
     /// [`Fault`]. Where there is an alert for it, it stands in `out`; only [`Then::Close`] is still understood, and has nothing to say.
@@ -154,86 +201,54 @@ impl Records {
         incoming: &mut [u8],
         out: &mut Outgoing<'_>,
         then: Then<'_>,
-        mut plain: impl FnMut(&[u8]) -> bool,
+        reader: &mut impl Reader,
     ) -> Result<Driven, Fault> {
-        if self.failed {
-            // Our alert, where rustls has one for the fault, was the last word.
-            let done = Driven { used: incoming.len(), stopped: false, done: true };
-            return if matches!(then, Then::Close) { Ok(done) } else { Err(Fault::Over) };
+        let outcome = match &mut self.layer {
+            Layer::Library(library) => library.drive(incoming, out, then, reader),
+            Layer::Ours(traffic) => traffic.drive(incoming, out, then, reader),
+            // Our alert, where there is one for the fault, was the last word.
+            Layer::Over if matches!(then, Then::Close) => {
+                return Ok(Driven { used: incoming.len(), stopped: false, done: true });
+            }
+            Layer::Over => return Err(Fault::Over),
+        };
+        if outcome.is_err() {
+            self.layer = Layer::Over;
         }
-        let mut driven = Driven::default();
-        loop {
-            let status = self.process(&mut incoming[driven.used..]);
-            let mut discard = status.discard;
-            let goes_on = match status.state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        discard += record.discard;
-                        driven.stopped |= !plain(record.payload);
-                    }
-                    !driven.stopped
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    out.append(|room| data.encode(room))?;
-                    true
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    true
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.closed = true;
-                    true
-                }
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    match then {
-                        Then::Wait => {}
-                        Then::Write(words) => out.append(|room| traffic.encrypt(words, room))?,
-                        Then::Close => out.append(|room| traffic.queue_close_notify(room))?,
-                    }
-                    driven.done = true;
-                    false
-                }
-                // Nothing is to be had from what there is. Early data is never taken, so it never stands there.
-                Ok(_) => false,
-                Err(error) => {
-                    self.last_words(&mut incoming[driven.used + discard..], out);
-                    self.failed = true;
-                    return Err(error.into());
-                }
-            };
-            driven.used += discard;
-            if !goes_on {
-                return Ok(driven);
+        outcome
+    }
+
+    /// Makes the records ours, if that can be now. `incoming` is what of the client's is not used up. It costs as much as some
+    /// ten records, so it is for a client who has much to say or waits for long.
+    pub(super) fn take_over(&mut self, incoming: &[u8]) {
+        if !matches!(&self.layer, Layer::Library(library) if library.can_be_left()) || !is_less_than_a_record(incoming)
+        {
+            return;
+        }
+        if let Layer::Library(library) = std::mem::replace(&mut self.layer, Layer::Over) {
+            match library.into_traffic() {
+                Ok(traffic) => self.layer = Layer::Ours(Box::new(traffic)),
+                // Nothing of the connection is left but its end.
+                Err(error) => tracing::error!("rustls does not let go of its keys: {error}"),
             }
         }
     }
 
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
-        if !self.tls.is_handshaking() {
-            return self.tls.process_tls_records(incoming);
-        }
-        let Self { tls, sni, .. } = self;
-        let (status, name) = tls::hearing_the_name(|| tls.process_tls_records(incoming));
-        if name.is_some() {
-            *sni = name;
-        }
-        status
-    }
-
-    /// The alert that tells the client what was wrong, where there is one. While there is, nothing that came is looked at.
-    fn last_words(&mut self, incoming: &mut [u8], out: &mut Outgoing<'_>) {
-        while self.tls.wants_write() {
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(incoming).state else {
-                return;
-            };
-            if out.append(|room| data.encode(room)).is_err() {
-                return;
-            }
+    /// There is nothing to do for now: what can be made anew is let go of.
+    pub(super) fn rest(&mut self) {
+        if let Layer::Ours(traffic) = &mut self.layer {
+            traffic.rest();
         }
     }
 }
 
+/// Whether nobody can have looked at it yet.
+fn is_less_than_a_record(incoming: &[u8]) -> bool {
+    let Some(([_, _, _, high, low], rest)) = incoming.split_first_chunk::<HEADER>() else { return true };
+    rest.len() < usize::from(u16::from_be_bytes([*high, *low]))
+}
+
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

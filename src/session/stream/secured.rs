@@ -4,11 +4,11 @@
 //! a thread share. A session keeps only what cannot go on: the beginning of a record, text nobody has taken yet,
 //! records the socket did not take.
 
+use super::super::leftover::Leftover;
 use super::hello::Hello;
-use super::records::{Driven, Fault, Outgoing, Records, Then};
-use crate::proto::secret::shed;
+use super::records::{Driven, Fault, Outgoing, Reader, Records, Then};
 use crate::tls::Facts;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use std::cell::RefCell;
@@ -27,6 +27,8 @@ const FOR_A_STRANGER: usize = 4 * 1024;
 const HELD: usize = 44 * 1024;
 /// The same behind the handshake of a stranger: the largest record (RFC 5246 section 6.2.3).
 const HELD_OF_A_STRANGER: usize = 5 + 16 * 1024 + 2048;
+/// Whoever says so much at once may have more to say. No stranger does.
+const MUCH: usize = 16 * 1024;
 /// What may stand before what is written: the messages of a handshake.
 const BEFORE: usize = 128 * 1024;
 
@@ -51,9 +53,9 @@ pub(super) struct Secured {
     /// Whole records may stand there.
     holds_records: bool,
     /// Opened, and not taken yet.
-    plain: BytesMut,
+    plain: Leftover,
     /// Records that the socket has not taken yet.
-    unsent: BytesMut,
+    unsent: Leftover,
     /// They must go. Others, session tickets, may wait for what is written next.
     must_send: bool,
     /// Nothing goes out before the end does.
@@ -82,8 +84,8 @@ impl Secured {
             records: Records::new(config)?,
             held: Vec::new(),
             holds_records: false,
-            plain: BytesMut::new(),
-            unsent: BytesMut::new(),
+            plain: Leftover::default(),
+            unsent: Leftover::default(),
             must_send: false,
             is_held: false,
             is_ended: false,
@@ -121,7 +123,7 @@ impl Secured {
             ready!(self.poll_send(socket, cx))?;
         }
         self.hello = None;
-        Poll::Ready(Ok(self.records.facts()))
+        Poll::Ready(self.records.facts().ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 
     /// What is written from here on waits for [`Self::poll_end`], unless the socket is full: who takes little gets time.
@@ -136,9 +138,7 @@ impl Secured {
 
     /// Wipes what was taken of the text: what is left of it gets other memory.
     pub(super) fn forget(&mut self) {
-        if self.plain.capacity() > 0 {
-            shed(&mut self.plain);
-        }
+        self.plain.forget();
     }
 
     /// What a client whose handshake failed began with.
@@ -149,6 +149,14 @@ impl Secured {
     /// The client is a user from here on.
     pub(super) fn trust(&mut self) {
         self.is_trusted = true;
+    }
+
+    /// Nothing has been said for a while.
+    pub(super) fn settle(&mut self) {
+        if self.is_trusted {
+            self.records.take_over(&self.held);
+            self.records.rest();
+        }
     }
 
     /// Reads what the client said; nothing at the end that it has said to be one.
@@ -166,7 +174,6 @@ impl Secured {
                 let taken = self.plain.len().min(buf.remaining());
                 buf.put_slice(&self.plain[..taken]);
                 self.plain.advance(taken);
-                release(&mut self.plain);
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
@@ -203,6 +210,9 @@ impl Secured {
         }
         let taken = words.len().min(if self.is_trusted { SCRATCH } else { FOR_A_STRANGER });
         self.send(socket, cx, Then::Write(&words[..taken]))?;
+        if taken >= MUCH {
+            self.records.take_over(&self.held);
+        }
         Poll::Ready(Ok(taken))
     }
 
@@ -258,6 +268,9 @@ impl Secured {
             let outcome = if count == 0 { Ok(Driven::default()) } else { self.look(incoming, &mut out, buf) };
             let used = outcome.as_ref().map_or(incoming.len(), |driven| driven.used);
             keep(&mut self.held, &incoming[used..]);
+            if self.is_trusted && count >= MUCH {
+                self.records.take_over(&self.held);
+            }
             if !self.is_trusted {
                 // A password may have stood there.
                 incoming.fill(0);
@@ -280,12 +293,12 @@ impl Secured {
 
     /// Puts the greeting behind the flight that is to be sent, if that may be.
     fn greet(&mut self, greeting: &mut BytesMut) -> io::Result<()> {
-        let Self { records, held, unsent, .. } = self;
+        let Self { records, held, plain, unsent, .. } = self;
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
-            let driven = records.drive(held, &mut out, Then::Write(greeting), |_| true).map_err(invalid_record)?;
+            let driven = records.drive(held, &mut out, Then::Write(greeting), plain).map_err(invalid_record)?;
             if driven.done {
-                unsent.extend_from_slice(out.filled());
+                unsent.push(out.filled());
                 *greeting = BytesMut::new();
             }
             Ok(())
@@ -304,17 +317,12 @@ impl Secured {
 
     fn look(&mut self, incoming: &mut [u8], out: &mut Outgoing<'_>, buf: &mut ReadBuf<'_>) -> io::Result<Driven> {
         let Self { records, plain, .. } = self;
-        let outcome = records.drive(incoming, out, Then::Wait, |text| {
-            let (taken, left) = text.split_at(text.len().min(buf.remaining()));
-            buf.put_slice(taken);
-            plain.extend_from_slice(left);
-            buf.remaining() > 0
-        });
+        let outcome = records.drive(incoming, out, Then::Wait, &mut Reading { buf, rest: plain });
         if let (Err(_), Some(hello)) = (&outcome, &self.hello) {
             hello.name_the_cause(out.filled());
         }
         self.must_send |= !out.filled().is_empty();
-        self.unsent.extend_from_slice(out.filled());
+        self.unsent.push(out.filled());
         let driven = outcome.map_err(invalid_record)?;
         self.holds_records = driven.stopped;
         Ok(driven)
@@ -327,15 +335,12 @@ impl Secured {
         SCRATCH_BUFFERS.with_borrow_mut(|Scratch { outgoing, .. }| {
             let mut out = Outgoing::new(outgoing);
             out.put(unsent);
-            let driven = records.drive(held, &mut out, then, |text| {
-                plain.extend_from_slice(text);
-                true
-            });
-            let driven = match driven {
+            let driven = match records.drive(held, &mut out, then, plain) {
                 Ok(driven) => driven,
                 Err(fault) => {
                     // The alert, if there is one.
-                    *unsent = BytesMut::from(&*out.filled());
+                    unsent.clear();
+                    unsent.push(out.filled());
                     *must_send = true;
                     return Err(invalid_record(fault));
                 }
@@ -349,13 +354,11 @@ impl Secured {
                 sent = taken?;
             }
             unsent.clear();
-            unsent.extend_from_slice(&words[sent..]);
+            unsent.push(&words[sent..]);
             *must_send = sent < words.len() && !waits;
             *holds_records = false;
             if driven.done { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotConnected)) }
-        })?;
-        release(&mut self.unsent);
-        Ok(())
+        })
     }
 
     /// Sends what waits.
@@ -366,8 +369,31 @@ impl Secured {
             self.unsent.advance(sent);
         }
         self.must_send = false;
-        release(&mut self.unsent);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A reader with a buffer. What that does not take is kept for the next.
+struct Reading<'r, 'b> {
+    buf: &'r mut ReadBuf<'b>,
+    rest: &'r mut Leftover,
+}
+
+impl Reader for Reading<'_, '_> {
+    fn take(&mut self, text: &[u8]) -> bool {
+        let (taken, left) = text.split_at(text.len().min(self.buf.remaining()));
+        self.buf.put_slice(taken);
+        self.rest.push(left);
+        self.buf.remaining() > 0
+    }
+
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        (self.buf.remaining() >= length).then(|| self.buf.initialize_unfilled_to(length))
+    }
+
+    fn keep(&mut self, length: usize) -> bool {
+        self.buf.advance(length);
+        self.buf.remaining() > 0
     }
 }
 
@@ -378,13 +404,6 @@ fn keep(held: &mut Vec<u8>, rest: &[u8]) {
         held.extend_from_slice(rest);
     } else {
         *held = rest.to_vec();
-    }
-}
-
-/// Gives back the memory of a buffer in which nothing stands.
-fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > 0 {
-        *buffer = BytesMut::new();
     }
 }
 

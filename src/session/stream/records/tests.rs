@@ -1,26 +1,17 @@
+use super::testing::{Client, Server, WAYS, shaken};
 use super::*;
-use crate::tls::{Alpn, Certificates, PrivateCa, ServerTls, Settings, provider};
-use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::ContentType;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, RootCertStore, SupportedCipherSuite,
-    SupportedProtocolVersion,
-};
-use std::io::Read;
-use std::time::SystemTime;
-
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 #[test]
 fn nothing_is_asked_of_the_library_after_a_fault() {
-    for version in VERSIONS {
-        // rustls has no alert for text between two halves of a message.
-        for (fault, has_alert) in [(text as fn(&mut Sealer) -> Vec<u8>, false), (broken_record, true)] {
-            let (mut server, client) = shaken(version);
-            let mut sealer = Sealer::of(client);
-            let mut incoming = sealer.seal(ContentType::Handshake, &[0]);
-            incoming.extend(fault(&mut sealer));
+    for way in WAYS {
+        for (fault, has_alert) in [(text as fn(&mut Client) -> Vec<u8>, false), (broken_record, true)] {
+            let (mut server, mut client) = shaken(way);
+            // rustls has no alert for text between two halves of a message.
+            let has_alert = has_alert || server.is_ours();
+            let mut incoming = client.seal(ContentType::Handshake, &[24]);
+            incoming.extend(fault(&mut client));
             let came = server.drive(&mut incoming, Then::Wait);
             assert!(matches!(came.outcome, Err(Fault::Client(_))), "{:?}", came.outcome);
             assert_eq!(!came.out.is_empty(), has_alert);
@@ -35,7 +26,7 @@ fn nothing_is_asked_of_the_library_after_a_fault() {
                 assert!(came.out.is_empty(), "nothing is said any more");
             }
             // Nor is what still comes looked at.
-            let came = server.drive(&mut sealer.text(b"a NOOP\r\n"), Then::Wait);
+            let came = server.drive(&mut client.text(b"a NOOP\r\n"), Then::Wait);
             assert!(matches!(came.outcome, Err(Fault::Over)), "{:?}", came.outcome);
             assert!(came.text.is_empty());
         }
@@ -44,13 +35,12 @@ fn nothing_is_asked_of_the_library_after_a_fault() {
 
 #[test]
 fn a_fault_is_found_too_where_half_a_message_was_kept_from_before() {
-    for version in VERSIONS {
-        let (mut server, client) = shaken(version);
-        let mut sealer = Sealer::of(client);
-        let mut incoming = sealer.seal(ContentType::Handshake, &[0]);
+    for way in WAYS {
+        let (mut server, mut client) = shaken(way);
+        let mut incoming = client.seal(ContentType::Handshake, &[24]);
         let driven = server.drive(&mut incoming, Then::Wait).outcome.expect("half a message");
         incoming.drain(..driven.used);
-        incoming.extend(sealer.text(b"a NOOP\r\n"));
+        incoming.extend(client.text(b"a NOOP\r\n"));
         let came = server.drive(&mut incoming, Then::Wait);
         assert!(matches!(came.outcome, Err(Fault::Client(_))), "{:?}", came.outcome);
         assert!(server.drive(&mut [], Then::Close).outcome.expect("nothing to say").done);
@@ -59,12 +49,11 @@ fn a_fault_is_found_too_where_half_a_message_was_kept_from_before() {
 
 #[test]
 fn what_was_said_before_a_fault_is_heard() {
-    for version in VERSIONS {
-        let (mut server, client) = shaken(version);
-        let mut sealer = Sealer::of(client);
-        let mut incoming = sealer.text(b"a LOGOUT\r\n");
-        incoming.extend(sealer.seal(ContentType::Handshake, &[0]));
-        incoming.extend(sealer.text(b"b NOOP\r\n"));
+    for way in WAYS {
+        let (mut server, mut client) = shaken(way);
+        let mut incoming = client.text(b"a LOGOUT\r\n");
+        incoming.extend(client.seal(ContentType::Handshake, &[24]));
+        incoming.extend(client.text(b"b NOOP\r\n"));
         let came = server.drive(&mut incoming, Then::Wait);
         assert!(matches!(came.outcome, Err(Fault::Client(_))), "{:?}", came.outcome);
         assert_eq!(came.text, [b"a LOGOUT\r\n"]);
@@ -73,12 +62,11 @@ fn what_was_said_before_a_fault_is_heard() {
 
 #[test]
 fn a_reader_that_has_enough_is_given_the_rest_later() {
-    for version in VERSIONS {
-        let (mut server, client) = shaken(version);
-        let mut sealer = Sealer::of(client);
-        let mut incoming = sealer.text(b"first");
+    for way in WAYS {
+        let (mut server, mut client) = shaken(way);
+        let mut incoming = client.text(b"first");
         let first = incoming.len();
-        incoming.extend(sealer.text(b"second"));
+        incoming.extend(client.text(b"second"));
 
         server.has_enough = true;
         let came = server.drive(&mut incoming, Then::Write(b"not yet"));
@@ -96,141 +84,112 @@ fn a_reader_that_has_enough_is_given_the_rest_later() {
 
 #[test]
 fn what_is_written_is_read_by_the_client() {
-    for version in VERSIONS {
-        let (mut server, mut client) = shaken(version);
+    for way in WAYS {
+        let (mut server, mut client) = shaken(way);
         let words: Vec<u8> = (0..100_000).map(|at| b"0123456789abcde\n"[at % 16]).collect();
         let came = server.drive(&mut [], Then::Write(&words));
         assert!(came.outcome.expect("room").done);
         assert!((words.len()..=Outgoing::room_for(words.len())).contains(&came.out.len()), "{}", came.out.len());
-        assert!(hear(&mut client, &came.out) == (words, false), "the same words, and no end");
+        assert!(client.hear(&came.out) == (words, false), "the same words, and no end");
 
         let came = server.drive(&mut [], Then::Close);
         assert!(came.outcome.expect("room").done);
-        assert_eq!(hear(&mut client, &came.out), (Vec::new(), true));
+        assert_eq!(client.hear(&came.out), (Vec::new(), true));
     }
 }
 
-fn text(sealer: &mut Sealer) -> Vec<u8> {
-    sealer.text(b"a NOOP\r\n")
+/// The change of a key that asks for the same of us (RFC 8446 section 4.6.3).
+const UPDATE_TOO: [u8; 5] = [24, 0, 0, 1, 1];
+
+#[test]
+fn the_records_become_ours_behind_words_of_ours_and_go_on_where_rustls_was() {
+    let (mut server, mut client) = shaken((&TLS13, false));
+    server.records.take_over(&[]);
+    assert!(!server.is_ours(), "what the client said behind its handshake may want an answer");
+    write(&mut server, &mut client);
+    let mut incoming = client.text(b"a IDLE\r\n");
+    let came = server.drive(&mut incoming, Then::Wait);
+    assert_eq!((came.outcome.expect("a good record").used, came.text), (incoming.len(), vec![b"a IDLE\r\n".to_vec()]));
+    // Of the next one a part has come.
+    let mut incoming = client.text(b"DONE\r\n");
+    for length in [1, HEADER, HEADER + 1, incoming.len() - 1] {
+        assert_eq!(server.drive(&mut incoming[..length], Then::Wait).outcome.expect("a part").used, 0);
+    }
+    server.records.take_over(&incoming[..incoming.len() - 1]);
+    assert!(server.is_ours());
+    assert_eq!(server.drive(&mut incoming, Then::Wait).text, [b"DONE\r\n"]);
+    write(&mut server, &mut client);
+}
+
+#[test]
+fn the_records_stay_with_rustls_while_it_owes_an_answer() {
+    let (mut server, mut client) = shaken((&TLS13, false));
+    write(&mut server, &mut client);
+    let mut incoming = client.text(b"a NOOP\r\n");
+    incoming.extend(client.seal(ContentType::Handshake, &UPDATE_TOO));
+    client.change_key();
+    incoming.extend(client.text(b"b NOOP\r\n"));
+    let came = server.drive(&mut incoming, Then::Wait);
+    assert_eq!((came.outcome.expect("good records").used, came.text.len()), (incoming.len(), 2));
+    server.records.take_over(&[]);
+    assert!(!server.is_ours());
+    // The answer goes with the next words, and behind those nothing is owed.
+    let came = server.drive(&mut [], Then::Write(b"a OK\r\n"));
+    assert_eq!(client.open(&came.out).first(), Some(&(ContentType::Handshake, vec![24, 0, 0, 1, 0])));
+    server.records.take_over(&[]);
+    assert!(server.is_ours());
+    assert_eq!(server.drive(&mut client.text(b"c NOOP\r\n"), Then::Wait).text, [b"c NOOP\r\n"]);
+    write(&mut server, &mut client);
+}
+
+#[test]
+fn the_records_stay_with_rustls_while_it_has_seen_some_that_are_not_used_up() {
+    // Half a message: it was opened, and waits in our memory for its other half.
+    let (mut server, mut client) = shaken((&TLS13, false));
+    write(&mut server, &mut client);
+    let mut incoming = client.seal(ContentType::Handshake, &UPDATE_TOO[..2]);
+    let used = server.drive(&mut incoming, Then::Wait).outcome.expect("half a message").used;
+    incoming.drain(..used);
+    server.records.take_over(&incoming);
+    assert!(!server.is_ours());
+    incoming.extend(client.seal(ContentType::Handshake, &UPDATE_TOO[2..]));
+    client.change_key();
+    incoming.extend(client.text(b"a NOOP\r\n"));
+    assert_eq!(server.drive(&mut incoming, Then::Wait).text, [b"a NOOP\r\n"]);
+
+    // Whole records that the reader did not want yet.
+    let (mut server, mut client) = shaken((&TLS13, false));
+    write(&mut server, &mut client);
+    server.has_enough = true;
+    let mut incoming = [client.text(b"a"), client.text(b"b")].concat();
+    let used = server.drive(&mut incoming, Then::Wait).outcome.expect("good records").used;
+    server.records.take_over(&incoming[used..]);
+    assert!(!server.is_ours());
+    assert_eq!(server.drive(&mut incoming[used..], Then::Wait).text, [b"b"]);
+}
+
+#[test]
+fn the_records_of_tls_1_2_stay_with_rustls() {
+    let (mut server, mut client) = shaken((&TLS12, false));
+    write(&mut server, &mut client);
+    server.records.take_over(&[]);
+    assert!(!server.is_ours());
+    write(&mut server, &mut client);
+}
+
+fn write(server: &mut Server, client: &mut Client) {
+    let came = server.drive(&mut [], Then::Write(b"* OK\r\n"));
+    assert!(came.outcome.expect("room").done);
+    assert_eq!(client.hear(&came.out), (b"* OK\r\n".to_vec(), false));
+}
+
+fn text(client: &mut Client) -> Vec<u8> {
+    client.text(b"a NOOP\r\n")
 }
 
 /// What nobody with the keys wrote.
-fn broken_record(sealer: &mut Sealer) -> Vec<u8> {
-    let mut record = sealer.seal(ContentType::Handshake, &[0, 0]);
+fn broken_record(client: &mut Client) -> Vec<u8> {
+    let mut record = client.seal(ContentType::Handshake, &[0, 0]);
     *record.last_mut().expect("a tag") ^= 1;
     record
-}
-
-/// The side under test.
-struct Server {
-    records: Records,
-    /// The reader takes one record at a time.
-    has_enough: bool,
-}
-
-/// What came of one call.
-struct Came {
-    outcome: Result<Driven, Fault>,
-    out: Vec<u8>,
-    text: Vec<Vec<u8>>,
-}
-
-impl Server {
-    fn drive(&mut self, incoming: &mut [u8], then: Then<'_>) -> Came {
-        let mut room = vec![0; 256 * 1024];
-        let (mut out, mut text) = (Outgoing::new(&mut room), Vec::new());
-        let outcome = self.records.drive(incoming, &mut out, then, |record| {
-            text.push(record.to_vec());
-            !self.has_enough
-        });
-        Came { outcome, out: out.filled().to_vec(), text }
-    }
-}
-
-/// Two sides that have shaken hands, with the configuration that is served.
-fn shaken(version: &'static SupportedProtocolVersion) -> (Server, ClientConnection) {
-    let (folder, now) = (tempfile::tempdir().expect("a directory"), SystemTime::now());
-    let ca = PrivateCa::open_or_create(folder.path(), "mail.example.net", now).expect("a CA");
-    let identity = ca.identity(&["mail.example.net".parse().expect("a name")], now).expect("issued");
-    let certificates = Certificates::new(vec![identity]).expect("one");
-    let tls = ServerTls::new(Settings::default(), certificates).expect("a configuration");
-    let records = Records::new(tls.config(Alpn::Imap)).expect("starts");
-    let mut server = Server { records, has_enough: false };
-
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.root_der().to_vec())).expect("a root");
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[version])
-        .expect("a version")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.enable_secret_extraction = true;
-    let name = ServerName::try_from("mail.example.net").expect("a name");
-    let mut client = ClientConnection::new(Arc::new(config), name).expect("starts");
-
-    let mut incoming = Vec::new();
-    while client.wants_write() || server.records.is_handshaking() {
-        while client.wants_write() {
-            client.write_tls(&mut incoming).expect("a vector takes it");
-        }
-        let came = server.drive(&mut incoming, Then::Wait);
-        incoming.drain(..came.outcome.expect("a handshake").used);
-        assert_eq!(hear(&mut client, &came.out), (Vec::new(), false));
-    }
-    (server, client)
-}
-
-/// What a client reads in these records, and whether they end with a close_notify.
-fn hear(client: &mut ClientConnection, mut records: &[u8]) -> (Vec<u8>, bool) {
-    let (mut text, mut is_closed) = (Vec::new(), false);
-    while !records.is_empty() {
-        client.read_tls(&mut records).expect("reads");
-        let state = client.process_new_packets().expect("good records");
-        is_closed = state.peer_has_closed();
-        let mut part = vec![0; state.plaintext_bytes_to_read()];
-        client.reader().read_exact(&mut part).expect("as much as it said");
-        text.extend(part);
-    }
-    (text, is_closed)
-}
-
-/// A client that seals what no library would: it goes on where a proper one was.
-struct Sealer {
-    encrypter: Box<dyn MessageEncrypter>,
-    sequence: u64,
-}
-
-impl Sealer {
-    fn of(client: ClientConnection) -> Self {
-        let suite = client.negotiated_cipher_suite().expect("agreed");
-        let (sequence, secrets) = client.dangerous_extract_secrets().expect("a connection that is quiet").tx;
-        let (ConnectionTrafficSecrets::Aes256Gcm { key, iv } | ConnectionTrafficSecrets::Aes128Gcm { key, iv }) =
-            secrets
-        else {
-            panic!("{suite:?}");
-        };
-        let encrypter = match suite {
-            SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
-            // The part that is agreed on, and the part that each record shows (RFC 5288 section 3).
-            SupportedCipherSuite::Tls12(suite) => suite.aead_alg.encrypter(key, &iv.as_ref()[..4], &iv.as_ref()[4..]),
-        };
-        let mut sealer = Self { encrypter, sequence: 0 };
-        // The keys want to see every record from the first.
-        while sealer.sequence < sequence {
-            sealer.text(b"");
-        }
-        sealer
-    }
-
-    fn text(&mut self, text: &[u8]) -> Vec<u8> {
-        self.seal(ContentType::ApplicationData, text)
-    }
-
-    fn seal(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
-        let payload = OutboundChunks::Single(payload);
-        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
-        let record = self.encrypter.encrypt(message, self.sequence).expect("seals");
-        self.sequence += 1;
-        record.encode()
-    }
 }
