@@ -7,7 +7,7 @@ use super::greeting::{Greeting, remembered, wants_a_timestamp};
 use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session, Who, unproven};
-use crate::backend::{Dialogue, Lost, Relaying};
+use crate::backend::{Dialogue, Lost, Relaying, poll_read_into};
 use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
@@ -18,7 +18,7 @@ use crate::proto::{
     Violation,
 };
 use crate::route;
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -27,10 +27,12 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
+
+/// The most that is read of a client at once, who may be anybody.
+const AT_ONCE: usize = 4 * 1024;
 
 /// The most attempts of a session that end without success, whatever the reason. Verdicts have a smaller number of their own
 /// (`auth_attempts_per_session`); but what is no verdict must neither be a way to guess on nor to write a log without end.
@@ -353,10 +355,7 @@ impl Engine<'_> {
             if room == 0 {
                 return Poll::Pending;
             }
-            if input.capacity() == input.len() {
-                input.reserve(room.min(2048));
-            }
-            match poll_read_buf(Pin::new(&mut *client), cx, &mut input.limit(room)) {
+            match poll_read_into(&mut *client, cx, input, room.min(AT_ONCE)) {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(Gone::Closed)),
                 Poll::Ready(Ok(_)) if for_input => Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
