@@ -67,7 +67,8 @@ pub(super) async fn login(
     let deadline = session_started + session.policy.timeouts.login;
     let has_greeted = greeting.is_some();
     let Greeting { front, shown, words } = greeting.unwrap_or_else(|| Greeting::unsaid(session));
-    let mut engine = Engine {
+    // Boxed: what a future is called with it keeps room for twice, at each call by value.
+    let mut engine = Box::new(Engine {
         session,
         client,
         front,
@@ -81,7 +82,7 @@ pub(super) async fn login(
         inquiries: 1,
         failures: 0,
         shown,
-    };
+    });
     if !has_greeted {
         engine.shown = engine.capabilities().await;
         engine.front.greet(&engine.shown, &mut engine.out);
@@ -114,7 +115,7 @@ pub(super) struct Engine<'s> {
 }
 
 impl Engine<'_> {
-    async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
+    async fn run(mut self: Box<Self>, metrics: &ListenerMetrics) -> Entered {
         loop {
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
@@ -392,7 +393,7 @@ impl Engine<'_> {
     }
 
     /// `recipients`: for whom mail is taken, where it is mail that comes.
-    fn entered(self, dialogue: Dialogue, identity: Option<Identity>, recipients: Recipients) -> Entered {
+    fn entered(self: Box<Self>, dialogue: Dialogue, identity: Option<Identity>, recipients: Recipients) -> Entered {
         let helo = self.front.helo().map(str::to_owned);
         let open = Box::new(Open {
             client: self.client,
@@ -410,7 +411,7 @@ impl Engine<'_> {
         }
     }
 
-    async fn violated(mut self, violation: Violation) -> Entered {
+    async fn violated(mut self: Box<Self>, violation: Violation) -> Entered {
         // The words may not arrive; the end does.
         let _ = self.flush().await;
         let mut ending = Ending::of(violation.refusal().as_str(), self.client);
@@ -418,7 +419,7 @@ impl Engine<'_> {
         Entered::Nowhere(ending)
     }
 
-    async fn gone(mut self, gone: Gone) -> Entered {
+    async fn gone(mut self: Box<Self>, gone: Gone) -> Entered {
         let reason = match gone {
             Gone::Closed => "client_closed",
             Gone::Broke => "client_lost",
@@ -434,7 +435,7 @@ impl Engine<'_> {
         self.end(reason).await
     }
 
-    async fn end(mut self, reason: &'static str) -> Entered {
+    async fn end(mut self: Box<Self>, reason: &'static str) -> Entered {
         let words = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
         // Last words to a client that does not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), words).await;

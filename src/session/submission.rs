@@ -40,7 +40,8 @@ const LAST_WORDS: usize = 1024;
 
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Box<Open>) -> Box<Ending> {
-    let mut follower = Follower::new(session, open);
+    // Boxed: a call by value has a future keep room for it twice.
+    let mut follower = Box::new(Follower::new(session, open));
     let reason = follower.run().await;
     follower.close(reason).await
 }
@@ -172,7 +173,8 @@ impl Follower<'_> {
                     continue;
                 }
                 Progress::Redial => {
-                    self.redial().await;
+                    // Rare, and larger than all the rest of a session that waits.
+                    Box::pin(self.redial()).await;
                     continue;
                 }
                 Progress::Data => {
@@ -432,7 +434,7 @@ impl Follower<'_> {
     }
 
     /// Says the last words and closes both sides. A backend that is in the middle of a message never sees its end.
-    async fn close(mut self, reason: &'static str) -> Box<Ending> {
+    async fn close(mut self: Box<Self>, reason: &'static str) -> Box<Ending> {
         // Each side's last words and its end are one packet.
         if let Some(client) = self.client.io.as_mut().filter(|_| self.client.buffers.to.len() <= LAST_WORDS) {
             client.hold();

@@ -143,6 +143,10 @@ impl ReplyReader {
             if std::mem::replace(&mut self.under_way, true) {
                 self.text.push(b'\n');
             }
+            if self.text.is_empty() {
+                // What has come is the rest of this reply, as a rule.
+                self.text.reserve(input.len().min(MAX_COMMAND));
+            }
             self.text.extend(text.iter().map(|&b| if b.is_ascii_control() && b != b'\t' { b'?' } else { b }));
             input.advance(end + 1);
             if last {
