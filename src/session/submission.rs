@@ -435,12 +435,15 @@ impl Follower<'_> {
 
     /// Says the last words and closes both sides. A backend that is in the middle of a message never sees its end.
     async fn close(mut self: Box<Self>, reason: &'static str) -> Box<Ending> {
-        // Each side's last words and its end are one packet.
-        if let Some(client) = self.client.io.as_mut().filter(|_| self.client.buffers.to.len() <= LAST_WORDS) {
-            client.hold();
-        }
-        if let Some(backend) = self.backend.io.as_mut().filter(|_| !self.backend.buffers.to.is_empty()) {
-            backend.hold();
+        // Each side's last words and its end are one packet. Where more is under way one side's may have to wait for the other's.
+        let are_short = [&self.client.buffers.to, &self.backend.buffers.to].iter().all(|to| to.len() <= LAST_WORDS);
+        if are_short {
+            if let Some(client) = &mut self.client.io {
+                client.hold();
+            }
+            if let Some(backend) = self.backend.io.as_mut().filter(|_| !self.backend.buffers.to.is_empty()) {
+                backend.hold();
+            }
         }
         let farewell = poll_fn(|cx| {
             // QUIT, so that the backend does not log a lost connection.
