@@ -1,7 +1,7 @@
 //! One connection to a backend: a socket, the protocol's client half, and the two buffers between them.
 
 use super::server::Place;
-use super::{BackendStream, Server};
+use super::{BackendStream, Server, poll_read_into};
 use crate::policy::{BackendTls, ServerName, Timeouts};
 use crate::proto::secret::shed;
 use crate::proto::{self, Back, BackFault, BackSettings, BackStep, Capabilities, Login, Protocol};
@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 /// How much is read at once: more than a greeting or an answer of a login.
 const READ: usize = 4 * 1024;
@@ -169,8 +168,6 @@ impl Dialogue {
                     }
                 }
                 self.greeted |= !self.out.is_empty();
-                // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
-                self.input.reserve(READ);
                 match std::future::poll_fn(|cx| self.poll_talk(cx)).await {
                     Ok(0) => return Err(Lost::Closed),
                     Ok(_) => {}
@@ -187,7 +184,8 @@ impl Dialogue {
     /// Reads more. Writing goes on meanwhile, so that neither side can stop the other.
     fn poll_talk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let written = self.poll_write_all(cx);
-        match (poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input), written) {
+        // All that came is seen at once: what stands behind an answer, unasked, must not look like the next one.
+        match (poll_read_into(&mut self.stream, cx, &mut self.input, READ), written) {
             // What it said before it stopped to listen is heard first.
             (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (read, _) => read,

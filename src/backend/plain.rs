@@ -1,5 +1,6 @@
 //! A server that speaks nothing of mail: a webmail's web server, dialled as any other, in the clear or under TLS.
 
+use super::open::prepare;
 use super::{BackendStream, Backends, Lost};
 use crate::policy::{BackendTls, ServerName, Timeouts};
 use tokio::net::TcpStream;
@@ -18,7 +19,9 @@ impl Backends {
         timeouts: &Timeouts,
     ) -> Result<BackendStream, Lost> {
         let until = (Instant::now() + timeouts.connect, timeouts.connect);
-        let stream = BackendStream::plain(self.connect_by(name, until, TcpStream::connect).await?);
+        let socket = self.connect_by(name, until, TcpStream::connect).await?;
+        prepare(&socket, None);
+        let stream = BackendStream::plain(socket);
         match tls {
             Some(tls) => stream.start_tls(tls, name, timeouts.tls_handshake).await,
             None => Ok(stream),

@@ -4,6 +4,7 @@ use super::Lost;
 use super::server::Place;
 use crate::policy::{BackendTls, ServerName};
 use crate::tls;
+use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,6 +56,14 @@ impl BackendStream {
     /// Holds this place from now on.
     pub(super) fn take_place(&mut self, place: Place) {
         self._place = Some(place);
+    }
+
+    /// What is written from here on may wait for the end of our side, and goes in one packet with it. Under TLS it does not wait.
+    pub(crate) fn hold(&mut self) {
+        if let Io::Plain(socket) = &self.io {
+            // A socket that refuses the option still works.
+            let _ = SockRef::from(socket).set_tcp_cork(true);
+        }
     }
 
     /// Says that there is nothing more to come, and closes.

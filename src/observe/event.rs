@@ -5,6 +5,9 @@ use crate::proto::line::printable;
 use crate::proto::{Mechanism, Service};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,34 +224,46 @@ impl Event {
 /// events of no session; and every text is held against its bound and escaped again, whoever filled it in.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Fields(serializer.serialize_map(None)?);
-        fields.put("event", Some(self.event.as_str()))?;
-        fields.put("session", self.session)?;
-        fields.text("listener", &self.listener, 255)?;
-        fields.put("protocol", self.protocol.map(Spoken::<Service>::as_str))?;
-        fields.put("client_ip", self.client_ip)?;
-        fields.put("client_port", self.client_port)?;
-        fields.put("proxy_ip", self.proxy_ip)?;
+        let mut map = Map(serializer.serialize_map(None)?);
+        self.put(&mut map)?;
+        map.0.end()
+    }
+}
+
+impl Event {
+    /// Adds its fields to an object in JSON that is open and has one already: what serialising it would write, in a fifth of the
+    /// time. A session has three of these lines.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let Ok(()) = self.put(&mut Object(out));
+    }
+
+    fn put<F: Fields>(&self, fields: &mut F) -> Result<(), F::Error> {
+        fields.text("event", Some(self.event.as_str()), 255)?;
+        fields.shown("session", self.session)?;
+        fields.text("listener", self.listener.as_deref(), 255)?;
+        fields.text("protocol", self.protocol.map(Spoken::<Service>::as_str), 255)?;
+        fields.shown("client_ip", self.client_ip)?;
+        fields.number("client_port", self.client_port.map(u64::from))?;
+        fields.shown("proxy_ip", self.proxy_ip)?;
         if self.session.is_some() || self.tls.is_some() {
-            fields.0.serialize_entry("tls", &self.tls.as_deref())?;
+            fields.tls(self.tls.as_deref())?;
         }
-        fields.text("user", &self.user, 255)?;
-        fields.text("login", &self.login, 255)?;
-        fields.put("mechanism", self.mechanism.as_ref().map(Mechanism::as_str))?;
-        fields.text("backend", &self.backend, 255)?;
-        fields.text("server", &self.server, 300)?;
-        fields.text("reason", &self.reason, 255)?;
-        fields.text("reply", &self.reply, 1024)?;
-        fields.text("detail", &self.detail, 2048)?;
-        fields.put("duration_ms", self.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))?;
-        fields.put("bytes_in", self.bytes_in)?;
-        fields.put("bytes_out", self.bytes_out)?;
-        fields.put("messages", self.messages)?;
-        fields.put("recipients", self.recipients)?;
-        fields.text("from", &self.from, 1024)?;
-        fields.put("size", self.size)?;
-        fields.put("count", self.count)?;
-        fields.0.end()
+        fields.text("user", self.user.as_deref(), 255)?;
+        fields.text("login", self.login.as_deref(), 255)?;
+        fields.text("mechanism", self.mechanism.as_ref().map(Mechanism::as_str), 255)?;
+        fields.text("backend", self.backend.as_deref(), 255)?;
+        fields.text("server", self.server.as_deref(), 300)?;
+        fields.text("reason", self.reason.as_deref(), 255)?;
+        fields.text("reply", self.reply.as_deref(), 1024)?;
+        fields.text("detail", self.detail.as_deref(), 2048)?;
+        fields.number("duration_ms", self.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))?;
+        fields.number("bytes_in", self.bytes_in)?;
+        fields.number("bytes_out", self.bytes_out)?;
+        fields.number("messages", self.messages)?;
+        fields.number("recipients", self.recipients)?;
+        fields.text("from", self.from.as_deref(), 1024)?;
+        fields.number("size", self.size)?;
+        fields.number("count", self.count)
     }
 }
 
@@ -279,16 +294,131 @@ impl Serialize for Client {
 }
 
 /// The fields of one object; what is `None` is left out.
-struct Fields<M>(M);
+trait Fields {
+    type Error;
 
-impl<M: SerializeMap> Fields<M> {
+    /// A text, held against its bound and escaped.
+    fn text(&mut self, name: &'static str, text: Option<&str>, max: usize) -> Result<(), Self::Error>;
+    fn number(&mut self, name: &'static str, number: Option<u64>) -> Result<(), Self::Error>;
+    /// What shows itself in letters, digits and marks that are nothing's end.
+    fn shown(&mut self, name: &'static str, value: Option<impl Display>) -> Result<(), Self::Error>;
+    fn tls(&mut self, tls: Option<&TlsFacts>) -> Result<(), Self::Error>;
+}
+
+/// As serde has them.
+struct Map<M>(M);
+
+impl<M: SerializeMap> Map<M> {
     fn put<T: Serialize>(&mut self, name: &'static str, value: Option<T>) -> Result<(), M::Error> {
         value.map_or(Ok(()), |value| self.0.serialize_entry(name, &value))
     }
+}
 
-    #[expect(clippy::ref_option, reason = "each call hands over a field as it stands")]
-    fn text(&mut self, name: &'static str, value: &Option<String>, max: usize) -> Result<(), M::Error> {
-        self.put(name, value.as_deref().map(|text| safe(text, max)))
+impl<M: SerializeMap> Fields for Map<M> {
+    type Error = M::Error;
+
+    fn text(&mut self, name: &'static str, text: Option<&str>, max: usize) -> Result<(), M::Error> {
+        self.put(name, text.map(|text| safe(text, max)))
+    }
+
+    fn number(&mut self, name: &'static str, number: Option<u64>) -> Result<(), M::Error> {
+        self.put(name, number)
+    }
+
+    fn shown(&mut self, name: &'static str, value: Option<impl Display>) -> Result<(), M::Error> {
+        value.map_or(Ok(()), |value| self.0.serialize_entry(name, &format_args!("{value}")))
+    }
+
+    fn tls(&mut self, tls: Option<&TlsFacts>) -> Result<(), M::Error> {
+        self.0.serialize_entry("tls", &tls)
+    }
+}
+
+/// As they stand in a line of JSON behind others.
+struct Object<'a>(&'a mut Vec<u8>);
+
+impl Object<'_> {
+    fn name(&mut self, name: &'static str) {
+        let begins = self.0.last() == Some(&b'{');
+        for part in [if begins { "\"" } else { ",\"" }, name, "\":"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn or_null(&mut self, name: &'static str, text: Option<&str>, max: usize) -> Result<(), Infallible> {
+        if text.is_none() {
+            self.name(name);
+            self.0.extend_from_slice(b"null");
+        }
+        self.text(name, text, max)
+    }
+}
+
+impl Fields for Object<'_> {
+    type Error = Infallible;
+
+    fn text(&mut self, name: &'static str, text: Option<&str>, max: usize) -> Result<(), Infallible> {
+        let Some(text) = text else { return Ok(()) };
+        self.name(name);
+        self.0.push(b'"');
+        let text = safe(text, max);
+        let mut rest = text.as_bytes();
+        // What is safe holds nothing else that JSON would have escaped (RFC 8259 section 7).
+        while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+            self.0.extend_from_slice(&rest[..at]);
+            self.0.extend_from_slice(&[b'\\', rest[at]]);
+            rest = &rest[at + 1..];
+        }
+        self.0.extend_from_slice(rest);
+        self.0.push(b'"');
+        Ok(())
+    }
+
+    fn number(&mut self, name: &'static str, number: Option<u64>) -> Result<(), Infallible> {
+        let Some(mut number) = number else { return Ok(()) };
+        self.name(name);
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b"0123456789"[(number % 10) as usize];
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.0.extend_from_slice(&digits[at..]);
+        Ok(())
+    }
+
+    fn shown(&mut self, name: &'static str, value: Option<impl Display>) -> Result<(), Infallible> {
+        let Some(value) = value else { return Ok(()) };
+        self.name(name);
+        // Writing to memory does not fail.
+        let _ = write!(self.0, "\"{value}\"");
+        Ok(())
+    }
+
+    fn tls(&mut self, tls: Option<&TlsFacts>) -> Result<(), Infallible> {
+        let Some(TlsFacts { version, cipher, group, sni, alpn, resumed, client }) = tls else {
+            return self.or_null("tls", None, 0);
+        };
+        self.name("tls");
+        self.0.push(b'{');
+        self.text("version", Some(version), 255)?;
+        self.text("cipher", Some(cipher), 255)?;
+        self.or_null("group", *group, 255)?;
+        self.or_null("sni", sni.as_deref(), 255)?;
+        self.or_null("alpn", alpn.as_deref(), 255)?;
+        self.name("resumed");
+        self.0.extend_from_slice(if *resumed { b"true" } else { b"false" });
+        if let Some(client) = client {
+            self.name("client");
+            // Plain data with string keys, which cannot fail either.
+            let _ = serde_json::to_writer(&mut *self.0, client);
+        }
+        self.0.push(b'}');
+        Ok(())
     }
 }
 
@@ -346,6 +476,45 @@ mod tests {
             r#""mechanism":"PLAIN","duration_ms":1234,"bytes_in":10}"#
         );
         assert_eq!(json(&event), expected);
+    }
+
+    #[test]
+    fn a_line_is_what_serialising_would_write() {
+        let mut event = Event::new(Kind::MessageAccepted);
+        let same = |event: &Event| {
+            let mut line = b"{\"x\":0".to_vec();
+            event.write(&mut line);
+            line.push(b'}');
+            assert_eq!(String::from_utf8(line).expect("UTF-8"), json(event).replacen('{', "{\"x\":0,", 1));
+        };
+        same(&event);
+        event.session = Some(SessionId(u64::MAX));
+        same(&event);
+        event.client_ip = Some("2001:db8::1".parse().expect("an address"));
+        event.client_port = Some(0);
+        event.protocol = Some(Service::Submission.into());
+        event.tls = Some(Arc::new(TlsFacts {
+            version: "1.2",
+            cipher: "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+            group: None,
+            sni: Some("\"\\ä\u{7f}".to_owned()),
+            alpn: Some("smtp".to_owned()),
+            resumed: true,
+            client: Some(Box::new(Client { name: Some("joe".to_owned()), sha256: [7; 32] })),
+        }));
+        event.mechanism = Some(Mechanism::PLAIN);
+        event.duration = Some(Duration::from_millis(u64::MAX));
+        (event.bytes_in, event.bytes_out, event.size) = (Some(10), Some(u64::MAX), Some(1_234_567_890));
+        same(&event);
+        for text in
+            ["", "plain", "\"", "\\", "a\"b\\c\"", "\r\n\0\u{1b}", "grüße\u{2028}\u{202e}\u{85}", &"ä".repeat(2000)]
+        {
+            let text = || Some(text.to_owned());
+            (event.listener, event.user, event.login, event.backend) = (text(), text(), text(), text());
+            (event.server, event.reason, event.reply, event.detail, event.from) =
+                (text(), text(), text(), text(), text());
+            same(&event);
+        }
     }
 
     #[test]

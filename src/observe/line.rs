@@ -41,7 +41,11 @@ impl Style {
     /// Adds the event as a line, its line end included.
     pub(super) fn event(self, out: &mut Vec<u8>, at: SystemTime, event: &Event) {
         match self {
-            Style::Json => json(out, at, event.event.level(), event),
+            Style::Json => {
+                begin_object(out, at, event.event.level());
+                event.write(out);
+                out.extend_from_slice(b"}\n");
+            }
             Style::Text { color } => {
                 let mut text = String::with_capacity(160);
                 begin(&mut text, color, at, event.event.level(), event.event.as_str());
@@ -81,11 +85,7 @@ const MAX_MESSAGE: usize = 4096;
 /// One object: `time` and `level`, then what is said, which is an object that is not empty.
 fn json(out: &mut Vec<u8>, at: SystemTime, level: Level, body: &impl Serialize) {
     let begin = out.len();
-    out.extend_from_slice(b"{\"time\":\"");
-    rfc3339(out, at);
-    out.extend_from_slice(b"\",\"level\":\"");
-    out.extend_from_slice(lower_case(level).as_bytes());
-    out.push(b'"');
+    begin_object(out, at, level);
     let seam = out.len();
     // Writing plain data with string keys into memory cannot fail; an empty line would be the trace if it did.
     if serde_json::to_writer(&mut *out, body).is_err() {
@@ -95,6 +95,15 @@ fn json(out: &mut Vec<u8>, at: SystemTime, level: Level, body: &impl Serialize) 
         *brace = b',';
     }
     out.push(b'\n');
+}
+
+/// `time` and `level`.
+fn begin_object(out: &mut Vec<u8>, at: SystemTime, level: Level) {
+    out.extend_from_slice(b"{\"time\":\"");
+    rfc3339(out, at);
+    out.extend_from_slice(b"\",\"level\":\"");
+    out.extend_from_slice(lower_case(level).as_bytes());
+    out.push(b'"');
 }
 
 fn lower_case(level: Level) -> &'static str {

@@ -171,10 +171,13 @@ pub struct Reply {
 impl Reply {
     /// Code and text as one line, for the event's `reply`.
     pub fn to_line(&self) -> String {
-        match &self.code {
-            Some(code) => format!("{code} {}", self.text).trim_end().to_owned(),
-            None => self.text.clone(),
+        let Some(code) = &self.code else { return self.text.clone() };
+        let mut line = String::with_capacity(code.len() + 1 + self.text.len());
+        for part in [code, " ", self.text.as_str()] {
+            line.push_str(part);
         }
+        line.truncate(line.trim_end().len());
+        line
     }
 }
 

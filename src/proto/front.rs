@@ -3,6 +3,7 @@
 use super::{Capabilities, Login, Mechanism, Mechanisms, Protocol, Refusal, Reply, Secret, Service, TlsRule};
 use bytes::BytesMut;
 use core::net::IpAddr;
+use std::sync::Arc;
 
 /// What a front half must know of the listener it stands on.
 #[derive(Debug, Clone)]
@@ -159,7 +160,7 @@ pub trait Front: Send + Sync {
     }
 
     /// Writes the greeting. `capabilities` are the backend's, live or remembered.
-    fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut);
+    fn greet(&mut self, capabilities: &Arc<Capabilities>, out: &mut BytesMut);
     /// Writes what a client hears instead of a greeting.
     fn turn_away(&mut self, refusal: Refusal, out: &mut BytesMut);
     /// Takes commands out of `input`, up to one that wants a decision. Consumes nothing of a command that has not come
@@ -173,7 +174,7 @@ pub trait Front: Send + Sync {
     fn answer(&mut self, answer: Answer<'_>, out: &mut BytesMut);
     /// TLS is up after [`Step::StartTls`]: everything heard in the clear is forgotten (RFC 3207 section 4.2,
     /// RFC 2595 sections 3.1 and 4), STARTTLS is not offered again. Nothing is written: there is no second greeting.
-    fn secured(&mut self, capabilities: &Capabilities);
+    fn secured(&mut self, capabilities: &Arc<Capabilities>);
     /// SMTP: the name in the client's HELO or EHLO, if there was one since the last reset.
     fn helo(&self) -> Option<&str> {
         None

@@ -42,8 +42,13 @@ impl LineReader {
             Some(at) => {
                 let end = self.scanned.min(input.len()) + at;
                 self.scanned = 0;
-                let mut bytes = input.split_to(end);
-                input.advance(1);
+                // As a rule nothing stands behind it, and a buffer that is not parted has one owner and is counted by none.
+                let mut bytes = if end + 1 == input.len() { std::mem::take(input) } else { input.split_to(end) };
+                if bytes.len() > end {
+                    bytes.truncate(end);
+                } else {
+                    input.advance(1);
+                }
                 let bare_lf = bytes.last() != Some(&b'\r');
                 if !bare_lf {
                     bytes.truncate(bytes.len() - 1);
@@ -97,6 +102,10 @@ pub fn check(bytes: &[u8], bare_lf: bool) -> Result<(), Flaw> {
 
 /// A peer's text made fit for a log line or a reply: control and 8-bit bytes escaped, cut at `max` octets.
 pub fn printable(bytes: &[u8], max: usize) -> String {
+    // Nearly all there is has nothing to be escaped, and is looked at once.
+    if let (Ok(text), true) = (std::str::from_utf8(bytes), bytes.iter().all(|byte| (b' '..=b'~').contains(byte))) {
+        return text[..text.len().min(max)].to_owned();
+    }
     let mut text = String::with_capacity(bytes.len().min(max));
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

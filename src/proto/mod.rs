@@ -188,7 +188,7 @@ mod tests {
                 max_message: 0,
             });
             let mut out = BytesMut::new();
-            front.greet(&Capabilities::minimum(service.protocol()), &mut out);
+            front.greet(&Capabilities::minimum(service.protocol()).into(), &mut out);
             let mut input = BytesMut::from(command.repeat(1500).as_bytes());
             while !input.is_empty() {
                 let before = input.len();

@@ -100,8 +100,8 @@ impl Server {
                 let (this, socket) = (Arc::clone(&this), Arc::clone(&socket));
                 let (purpose, closed) = (Arc::clone(&purpose), closed.clone());
                 let accepting = tokio::spawn(async move {
-                    if closed.run_until_cancelled(this.accept(&socket, &purpose)).await.is_none() {
-                        this.accept_the_rest(&socket, &purpose);
+                    if closed.run_until_cancelled(this.accept(&socket, address, &purpose)).await.is_none() {
+                        this.accept_the_rest(&socket, address, &purpose);
                     }
                 });
                 match accepting.await {
@@ -113,7 +113,7 @@ impl Server {
         }))
     }
 
-    async fn accept(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<policy::Door>) {
+    async fn accept(self: &Arc<Self>, socket: &TcpListener, address: SocketAddr, current: &ArcSwap<policy::Door>) {
         let (mut exhausted, mut in_vain, mut stretch) = (false, 0, 0);
         loop {
             match socket.accept().await {
@@ -122,7 +122,7 @@ impl Server {
                     if std::mem::take(&mut exhausted) {
                         tracing::info!("accepting again");
                     }
-                    self.admit(stream, client, &current.load_full());
+                    self.admit(stream, (client, address), &current.load_full());
                     stretch += 1;
                     if stretch % AT_A_STRETCH == 0 {
                         tokio::task::yield_now().await;
@@ -150,7 +150,7 @@ impl Server {
     }
 
     /// Accepts what is in the queue: closing the socket would reset it, though the client has been told it is connected.
-    fn accept_the_rest(self: &Arc<Self>, socket: &TcpListener, current: &ArcSwap<policy::Door>) {
+    fn accept_the_rest(self: &Arc<Self>, socket: &TcpListener, address: SocketAddr, current: &ArcSwap<policy::Door>) {
         let socket = SockRef::from(socket);
         let mut in_vain = 0;
         while in_vain < IN_VAIN {
@@ -159,7 +159,7 @@ impl Server {
                 Ok((stream, client)) => {
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
                     if let (Ok(stream), Some(client)) = (stream, client.as_socket()) {
-                        self.admit(stream, client, &current.load_full());
+                        self.admit(stream, (client, address), &current.load_full());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
@@ -169,23 +169,29 @@ impl Server {
     }
 
     /// Gives a connection its place and its task; a full gateway refuses it in words.
-    fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, purpose: &policy::Door) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, (client, at): (SocketAddr, SocketAddr), purpose: &policy::Door) {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         match purpose {
-            policy::Door::Mail(listener) => self.admit_client(stream, client, Arc::clone(listener)),
+            policy::Door::Mail(listener) => self.admit_client(stream, client, at, Arc::clone(listener)),
             policy::Door::Page(page) => self.admit_browser(stream, client, Arc::clone(page)),
-            policy::Door::Tunnel(tunnel) => self.admit_passage(stream, client, Arc::clone(tunnel)),
+            policy::Door::Tunnel(tunnel) => self.admit_passage(stream, client, at, Arc::clone(tunnel)),
         }
     }
 
-    fn admit_client(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, listener: Arc<policy::Listener>) {
+    fn admit_client(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        at: SocketAddr,
+        listener: Arc<policy::Listener>,
+    ) {
         let policy = self.policy.load_full();
         let Some(place) = self.registry.enter(self.sessions_limit()) else {
             let from = (client, None);
             session::refuse(&self.shared.observe, &policy, &listener, from, Refusal::TooManySessions, &stream);
             return;
         };
-        let local = local_address(&stream);
+        let local = local_address(&stream, at);
         let session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             policy,
@@ -220,7 +226,13 @@ impl Server {
         self.tasks.spawn(session::visit(visit, stream, place));
     }
 
-    fn admit_passage(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, tunnel: Arc<policy::TunnelListener>) {
+    fn admit_passage(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        at: SocketAddr,
+        tunnel: Arc<policy::TunnelListener>,
+    ) {
         // Who comes here has shown nothing of himself, and stays for as long as he likes.
         let share = self.tunnels.enter((), Some(self.tunnels_limit()));
         let place = share.and_then(|share| Some((self.registry.enter(self.sessions_limit())?, share)));
@@ -235,7 +247,7 @@ impl Server {
             tunnel,
             id: place.id,
             client,
-            local: local_address(&stream),
+            local: local_address(&stream, at),
             proxy: None,
             leave: place.leave.clone(),
             started: Instant::now(),
@@ -244,9 +256,13 @@ impl Server {
     }
 }
 
-/// Where a connection came in. A client that is gone already has no other end; it will be noticed.
-fn local_address(stream: &TcpStream) -> SocketAddr {
-    let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+/// Where a connection came in: where its socket listens, unless that is at all addresses. A client that is gone already has no
+/// other end; it will be noticed.
+fn local_address(stream: &TcpStream, at: SocketAddr) -> SocketAddr {
+    let local = match at.ip().to_canonical().is_unspecified() {
+        true => stream.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))),
+        false => at,
+    };
     SocketAddr::new(local.ip().to_canonical(), local.port())
 }
 

@@ -7,7 +7,7 @@ use super::greeting::{Greeting, remembered, wants_a_timestamp};
 use super::handshake;
 use super::stream::ClientStream;
 use super::{Ending, Session, Who, unproven};
-use crate::backend::{Dialogue, Lost, Relaying};
+use crate::backend::{Dialogue, Lost, Relaying, poll_read_into};
 use crate::gate::Standby;
 use crate::observe::Kind;
 use crate::observe::metrics::ListenerMetrics;
@@ -18,7 +18,7 @@ use crate::proto::{
     Violation,
 };
 use crate::route;
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -27,10 +27,12 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 /// The most input that is held for a front half: a command with its literals, and what is pipelined behind it.
 const MAX_INPUT: usize = 24 * 1024;
+
+/// The most that is read of a client at once, who may be anybody.
+const AT_ONCE: usize = 4 * 1024;
 
 /// The most attempts of a session that end without success, whatever the reason. Verdicts have a smaller number of their own
 /// (`auth_attempts_per_session`); but what is no verdict must neither be a way to guess on nor to write a log without end.
@@ -65,7 +67,8 @@ pub(super) async fn login(
     let deadline = session_started + session.policy.timeouts.login;
     let has_greeted = greeting.is_some();
     let Greeting { front, shown, words } = greeting.unwrap_or_else(|| Greeting::unsaid(session));
-    let mut engine = Engine {
+    // Boxed: what a future is called with it keeps room for twice, at each call by value.
+    let mut engine = Box::new(Engine {
         session,
         client,
         front,
@@ -79,7 +82,7 @@ pub(super) async fn login(
         inquiries: 1,
         failures: 0,
         shown,
-    };
+    });
     if !has_greeted {
         engine.shown = engine.capabilities().await;
         engine.front.greet(&engine.shown, &mut engine.out);
@@ -112,7 +115,7 @@ pub(super) struct Engine<'s> {
 }
 
 impl Engine<'_> {
-    async fn run(mut self, metrics: &ListenerMetrics) -> Entered {
+    async fn run(mut self: Box<Self>, metrics: &ListenerMetrics) -> Entered {
         loop {
             let step = match self.front.next(&mut self.input, &mut self.out) {
                 Ok(step) => step,
@@ -353,10 +356,7 @@ impl Engine<'_> {
             if room == 0 {
                 return Poll::Pending;
             }
-            if input.capacity() == input.len() {
-                input.reserve(room.min(2048));
-            }
-            match poll_read_buf(Pin::new(&mut *client), cx, &mut input.limit(room)) {
+            match poll_read_into(&mut *client, cx, input, room.min(AT_ONCE)) {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(Gone::Closed)),
                 Poll::Ready(Ok(_)) if for_input => Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {
@@ -393,7 +393,7 @@ impl Engine<'_> {
     }
 
     /// `recipients`: for whom mail is taken, where it is mail that comes.
-    fn entered(self, dialogue: Dialogue, identity: Option<Identity>, recipients: Recipients) -> Entered {
+    fn entered(self: Box<Self>, dialogue: Dialogue, identity: Option<Identity>, recipients: Recipients) -> Entered {
         let helo = self.front.helo().map(str::to_owned);
         let open = Box::new(Open {
             client: self.client,
@@ -411,7 +411,7 @@ impl Engine<'_> {
         }
     }
 
-    async fn violated(mut self, violation: Violation) -> Entered {
+    async fn violated(mut self: Box<Self>, violation: Violation) -> Entered {
         // The words may not arrive; the end does.
         let _ = self.flush().await;
         let mut ending = Ending::of(violation.refusal().as_str(), self.client);
@@ -419,7 +419,7 @@ impl Engine<'_> {
         Entered::Nowhere(ending)
     }
 
-    async fn gone(mut self, gone: Gone) -> Entered {
+    async fn gone(mut self: Box<Self>, gone: Gone) -> Entered {
         let reason = match gone {
             Gone::Closed => "client_closed",
             Gone::Broke => "client_lost",
@@ -435,7 +435,7 @@ impl Engine<'_> {
         self.end(reason).await
     }
 
-    async fn end(mut self, reason: &'static str) -> Entered {
+    async fn end(mut self: Box<Self>, reason: &'static str) -> Entered {
         let words = std::future::poll_fn(|cx| poll_write_all(Pin::new(&mut self.client), cx, &mut self.out));
         // Last words to a client that does not read are not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(2), words).await;

@@ -206,23 +206,15 @@ fn conclude(
     metrics.bytes_out(ending.bytes_out);
     let (client, backend) = (ending.client.take(), ending.backend.take());
     session.closed(*ending);
-    Box::pin(part(client, backend))
-}
-
-/// Closes what a session leaves open, each side for itself.
-async fn part(client: Option<stream::ClientStream>, backend: Option<BackendStream>) {
-    tokio::join!(
-        async {
-            if let Some(client) = client {
-                client.close().await;
-            }
-        },
-        async {
-            if let Some(backend) = backend {
-                submission::part(backend).await;
-            }
-        }
-    );
+    // Each side for itself, and no room for one that is not there.
+    match (client, backend) {
+        (Some(client), Some(backend)) => Box::pin(async {
+            tokio::join!(client.close(), submission::part(backend));
+        }),
+        (Some(client), None) => Box::pin(client.close()),
+        (None, Some(backend)) => Box::pin(submission::part(backend)),
+        (None, None) => Box::pin(std::future::ready(())),
+    }
 }
 
 impl Session {

@@ -6,7 +6,7 @@ use super::entered::{Identity, Open, Proof};
 use super::login::back_settings;
 use super::sender;
 use super::{Ending, Mail, Session, Who, unproven};
-use crate::backend::BackendStream;
+use crate::backend::{BackendStream, poll_read_into};
 use crate::gate::User;
 use crate::observe::{Event, Kind};
 use crate::policy::{ClientAddress, Timeouts};
@@ -18,13 +18,15 @@ use crate::proto::{
 };
 use bytes::BytesMut;
 use side::{Buffers, Side};
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, Sleep};
 
 use super::stream::ClientStream;
 
@@ -33,9 +35,13 @@ const FOR_A_USER: Room = Room { held: 64 * 1024, waiting: 64 * 1024 };
 /// The same for a stranger, who is to cost 64 KiB at most with the buffers of TLS, whatever the two sides leave untaken.
 const FOR_A_STRANGER: Room = Room { held: 2 * 1024, waiting: 1 };
 
+/// Last words that wait for the end of the connection are not longer.
+const LAST_WORDS: usize = 1024;
+
 /// Follows the session to its end.
 pub(super) async fn follow(session: &Session, open: Box<Open>) -> Box<Ending> {
-    let mut follower = Follower::new(session, open);
+    // Boxed: a call by value has a future keep room for it twice.
+    let mut follower = Box::new(Follower::new(session, open));
     let reason = follower.run().await;
     follower.close(reason).await
 }
@@ -142,7 +148,13 @@ fn guest(session: &Session) -> Option<User> {
 impl Follower<'_> {
     /// Runs the session; gives the reason of its end.
     async fn run(&mut self) -> &'static str {
+        let session = self.session;
         let mut carried = false;
+        self.set_deadline(carried);
+        // One timer and one ear for all of it: either is set up with a lock, and a message is a dozen of waits.
+        let (sleep, asked) = (tokio::time::sleep_until(self.due), session.leave.cancelled());
+        tokio::pin!(sleep, asked);
+        let mut was_asked = false;
         loop {
             let progress = self.step();
             match progress {
@@ -161,7 +173,8 @@ impl Follower<'_> {
                     continue;
                 }
                 Progress::Redial => {
-                    self.redial().await;
+                    // Rare, and larger than all the rest of a session that waits.
+                    Box::pin(self.redial()).await;
                     continue;
                 }
                 Progress::Data => {
@@ -195,12 +208,19 @@ impl Follower<'_> {
             if self.client_has_ended && matches!(self.transaction.turn(), Turn::Client | Turn::ClientData) {
                 return "client_closed";
             }
-            if self.session.leave.is_cancelled() && self.transaction.is_idle() {
+            if self.transaction.is_idle() && session.leave.is_cancelled() {
                 self.transaction.goodbye(Goodbye::ShuttingDown, &mut self.client.buffers.to);
                 return "shutting_down";
             }
             self.set_deadline(carried);
-            let waited = self.wait().await;
+            let waited = poll_fn(|cx| match self.poll_move(cx) {
+                Poll::Ready(waited) => Poll::Ready(waited),
+                // Asked already, the message under way may come to its end.
+                Poll::Pending if !was_asked && asked.as_mut().poll(cx).is_ready() => Poll::Ready(Waited::Asked),
+                Poll::Pending => poll_due(sleep.as_mut(), self.due, cx).map(|()| Waited::Timeout),
+            });
+            let waited = waited.await;
+            was_asked |= matches!(waited, Waited::Asked);
             carried = matches!(waited, Waited::Moved { carried: true });
             match waited {
                 Waited::Moved { .. } | Waited::Asked => {}
@@ -282,57 +302,42 @@ impl Follower<'_> {
         }
     }
 
-    async fn wait(&mut self) -> Waited {
-        let due = self.due;
+    /// Moves what can be moved.
+    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Waited> {
         let (reads_client, room) = (!self.client_has_ended, self.room);
         let (client, backend) = (&mut self.client, &mut self.backend);
+        let (mut moved, mut carried) = (false, false);
+        match backend.poll_write(cx) {
+            Poll::Ready(Ok(wrote)) => carried |= wrote,
+            Poll::Ready(Err(_)) => return Poll::Ready(Waited::BackendEnded),
+            Poll::Pending => {}
+        }
+        match client.poll_write(cx) {
+            Poll::Ready(Ok(wrote)) => moved |= wrote,
+            Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
+            Poll::Pending => {}
+        }
         client.give_back();
         backend.give_back();
-        let moving = std::future::poll_fn(|cx| {
-            let (mut moved, mut carried) = (false, false);
-            match backend.poll_write(cx) {
-                Poll::Ready(Ok(wrote)) => carried |= wrote,
-                Poll::Ready(Err(_)) => return Poll::Ready(Waited::BackendEnded),
+        if client.buffers.to.len() < room.waiting {
+            match backend.poll_read(cx, room.held) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendEnded),
+                Poll::Ready(Ok(_)) => moved = true,
                 Poll::Pending => {}
             }
-            match client.poll_write(cx) {
-                Poll::Ready(Ok(wrote)) => moved |= wrote,
-                Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
-                Poll::Pending => {}
-            }
-            if client.buffers.to.len() < room.waiting {
-                match backend.poll_read(cx, room.held) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::BackendEnded),
-                    Poll::Ready(Ok(_)) => moved = true,
-                    Poll::Pending => {}
-                }
-            }
-            if reads_client && backend.buffers.to.len() < room.waiting {
-                match client.poll_read(cx, room.held) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Waited::ClientEnded),
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        return Poll::Ready(Waited::ClientEnded);
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
-                    Poll::Ready(Ok(_)) => carried = true,
-                    Poll::Pending => {}
-                }
-            }
-            if moved || carried { Poll::Ready(Waited::Moved { carried }) } else { Poll::Pending }
-        });
-        let asked = async {
-            if self.session.leave.is_cancelled() {
-                // Asked already; the message under way may come to its end.
-                std::future::pending::<()>().await;
-            }
-            self.session.leave.cancelled().await;
-        };
-        tokio::select! {
-            biased;
-            waited = moving => waited,
-            () = asked => Waited::Asked,
-            () = tokio::time::sleep_until(due) => Waited::Timeout,
         }
+        if reads_client && backend.buffers.to.len() < room.waiting {
+            match client.poll_read(cx, room.held) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Waited::ClientEnded),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Waited::ClientEnded);
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientBroke),
+                Poll::Ready(Ok(_)) => carried = true,
+                Poll::Pending => {}
+            }
+        }
+        if moved || carried { Poll::Ready(Waited::Moved { carried }) } else { Poll::Pending }
     }
 
     /// Dials and logs in again after a message was abandoned, for the next one.
@@ -429,8 +434,18 @@ impl Follower<'_> {
     }
 
     /// Says the last words and closes both sides. A backend that is in the middle of a message never sees its end.
-    async fn close(mut self, reason: &'static str) -> Box<Ending> {
-        let farewell = std::future::poll_fn(|cx| {
+    async fn close(mut self: Box<Self>, reason: &'static str) -> Box<Ending> {
+        // Each side's last words and its end are one packet. Where more is under way one side's may have to wait for the other's.
+        let are_short = [&self.client.buffers.to, &self.backend.buffers.to].iter().all(|to| to.len() <= LAST_WORDS);
+        if are_short {
+            if let Some(client) = &mut self.client.io {
+                client.hold();
+            }
+            if let Some(backend) = self.backend.io.as_mut().filter(|_| !self.backend.buffers.to.is_empty()) {
+                backend.hold();
+            }
+        }
+        let farewell = poll_fn(|cx| {
             // QUIT, so that the backend does not log a lost connection.
             let backend = self.backend.poll_flush(cx);
             let client = self.client.poll_flush(cx);
@@ -453,12 +468,32 @@ impl Follower<'_> {
 pub(super) async fn part(mut backend: BackendStream) {
     let parting = async {
         backend.shutdown().await?;
-        let mut rest = [0; 512];
-        while backend.read(&mut rest).await? > 0 {}
+        let mut last = BytesMut::new();
+        while !smtp::is_farewell(&last) {
+            last.clear();
+            if poll_fn(|cx| poll_read_into(&mut backend, cx, &mut last, LAST_WORDS)).await? == 0 {
+                break;
+            }
+        }
         Ok::<_, io::Error>(())
     };
     // Nobody waits for its last words.
     let _ = tokio::time::timeout(Duration::from_secs(2), parting).await;
+}
+
+/// Whether `due` has come. The timer is not set anew at each deadline but where it would ring too late, and where it has rung too
+/// early.
+fn poll_due(mut sleep: Pin<&mut Sleep>, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    if sleep.deadline() > due {
+        sleep.as_mut().reset(due);
+    }
+    while sleep.as_mut().poll(cx).is_ready() {
+        if due <= Instant::now() {
+            return Poll::Ready(());
+        }
+        sleep.as_mut().reset(due);
+    }
+    Poll::Pending
 }
 
 /// How long a turn may last.

@@ -26,6 +26,33 @@ impl Unspoken {
 
     /// The text without anything of the login and its exchange, in the forms in which it crossed the wire.
     pub(super) fn hide(&self, login: &Login, text: &str) -> String {
+        if self.may_stand_in(login, text) { self.cut_out(login, text) } else { text.to_owned() }
+    }
+
+    /// Whether a text holds the beginning of any of it. As a rule it does not, and then there is nothing to be put together,
+    /// written in its forms and wiped again.
+    fn may_stand_in(&self, login: &Login, text: &str) -> bool {
+        let begins = |words: &[&[u8]]| beginnings_stand_in(text, words);
+        let response_begins = |words: &[u8]| begins(&[words]) || parts(words).any(|part| begins(&[part]));
+        let login_begins = match &login.credentials {
+            Credentials::Password { authzid, user, password } => {
+                let (user, password) = (user.as_bytes(), password.declassify());
+                begins(&[password])
+                    || begins(&[b"\0", user, b"\0", password])
+                    || begins(&[user, b"\0", user, b"\0", password])
+                    || authzid
+                        .as_ref()
+                        .is_some_and(|authzid| begins(&[authzid.as_bytes(), b"\0", user, b"\0", password]))
+            }
+            Credentials::Apop { digest, .. } => begins(&[digest.declassify()]),
+            Credentials::Sasl { initial } => {
+                initial.as_ref().is_some_and(|initial| response_begins(initial.declassify()))
+            }
+        };
+        login_begins || self.0.iter().any(|words| response_begins(words.declassify()))
+    }
+
+    fn cut_out(&self, login: &Login, text: &str) -> String {
         let mut forms = forms(login);
         for words in &self.0 {
             response(words.declassify(), &mut forms);
@@ -45,6 +72,40 @@ impl Unspoken {
         }
         text.replace(MARK, HIDDEN)
     }
+}
+
+/// Whether a text holds what words begin with, in one of their forms: enough of it to be looked for ([`SHORT`]), or all of a
+/// shorter one. Where that cannot be told in place it may.
+fn beginnings_stand_in(text: &str, words: &[&[u8]]) -> bool {
+    let mut first = [0; SHORT];
+    let (mut length, mut whole) = (0, 0);
+    for word in words {
+        let taken = word.len().min(SHORT - length);
+        first[length..length + taken].copy_from_slice(&word[..taken]);
+        length += taken;
+        whole += word.len();
+    }
+    if whole == 0 {
+        return false;
+    }
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
+    let plain = first[..length].iter().position(|byte| !is_plain(byte)).unwrap_or(length);
+    let escape = b"\\u{";
+    let beginning = match (&first[..plain], first[0]) {
+        // As it is written where it is made printable.
+        ([], byte) if byte.is_ascii_control() => &escape[..],
+        (plain, _) => plain,
+    };
+    let mut encoded = [0; SHORT];
+    let encodes = STANDARD.encode_slice(&first[..length.min(3)], &mut encoded).is_ok();
+    let stands = !encodes || beginning.is_empty() || holds(text, beginning) || holds(text, &encoded);
+    first.zeroize();
+    encoded.zeroize();
+    stands
+}
+
+fn holds(text: &str, beginning: &[u8]) -> bool {
+    text.as_bytes().windows(beginning.len()).any(|window| window.eq_ignore_ascii_case(beginning))
 }
 
 /// Where a text holds a form. Some servers repeat what they were sent in capitals.
@@ -92,10 +153,13 @@ fn forms(login: &Login) -> Vec<Zeroizing<String>> {
 /// A challenge or a response, and what it is made of.
 fn response(words: &[u8], forms: &mut Vec<Zeroizing<String>>) {
     form(words, forms);
-    let parts = words.split(|byte| matches!(byte, 0 | 1 | b' ' | b','));
-    for part in parts.filter(|part| part.len() >= PART) {
+    for part in parts(words) {
         forms.push(Zeroizing::new(printable(part, usize::MAX)));
     }
+}
+
+fn parts(words: &[u8]) -> impl Iterator<Item = &[u8]> {
+    words.split(|byte| matches!(byte, 0 | 1 | b' ' | b',')).filter(|part| part.len() >= PART)
 }
 
 /// As it is, as it stands in a quoted string (RFC 3501 section 4.3), and in base64.
@@ -108,7 +172,8 @@ fn form(words: &[u8], forms: &mut Vec<Zeroizing<String>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::Mechanism;
+    use crate::proto::{Mechanism, UserName};
+    use proptest::prelude::*;
 
     fn hidden(password: &str, text: &str) -> String {
         let login = Login::password(Mechanism::PLAIN, b"joe", password.as_bytes()).expect("a login");
@@ -131,6 +196,40 @@ mod tests {
             ("", "no such user", "no such user"),
         ] {
             assert_eq!(hidden(password, text), left);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_overlooked_by_looking_for_beginnings(
+            user in "[a-c\\\\\"é ]{1,3}",
+            authzid in proptest::option::of("[a-c]{1,3}"),
+            password in "[a-c\\\\\"é\u{1}\u{7f}]{0,6}",
+            sasl in proptest::option::of("[a-c ,\u{0}é]{0,20}"),
+            parts in proptest::collection::vec((0usize..7, 0usize..30, "[a-c \\\\u{}=]{0,3}"), 0..4),
+        ) {
+            let name = |name: &str| UserName::new(name.as_bytes()).expect("a name");
+            let credentials = Credentials::Password {
+                authzid: authzid.as_deref().map(name),
+                user: name(&user),
+                password: Secret::from(password.as_bytes()),
+            };
+            let login = Login { mechanism: Mechanism::PLAIN, credentials };
+            let mut unspoken = Unspoken::default();
+            if let Some(words) = &sasl {
+                unspoken.add(words.as_bytes());
+            }
+            // A text out of pieces of the forms themselves.
+            let mut known = forms(&login);
+            response(sasl.as_deref().unwrap_or("abc").as_bytes(), &mut known);
+            let mut text = String::new();
+            for (which, length, between) in parts {
+                text.push_str(&between);
+                text.extend(known[which % known.len()].chars().take(length));
+            }
+            for text in [text.as_str(), &text.to_uppercase()] {
+                prop_assert_eq!(unspoken.hide(&login, text), unspoken.cut_out(&login, text));
+            }
         }
     }
 

@@ -62,7 +62,7 @@ fn play(transcript: &Transcript) -> Result<(), Failure> {
                 None => return Err(fail(act.kind.to_string(), "no connection to a backend".into())),
             },
             Kind::Tls if session.state == State::Handshake => {
-                session.front.secured(&session.capabilities);
+                session.front.secured(&session.capabilities.clone().into());
                 session.state = State::Dialogue;
             }
             Kind::Tls => return Err(fail("the go-ahead for TLS".into(), format!("{:?}", session.state))),
@@ -171,7 +171,7 @@ impl Session {
             self.capabilities.apop = None;
         }
         self.state = State::Dialogue;
-        self.front.greet(&self.capabilities, &mut self.to_client);
+        self.front.greet(&self.capabilities.clone().into(), &mut self.to_client);
     }
 
     fn dial(&mut self) {

@@ -41,7 +41,7 @@ fn endless(begin: &str, again: &str, octets: usize) -> Vec<u8> {
 /// Plays a client's flood, refuses every login, and gives what it heard.
 fn flood<F: Front + Debug>(mut front: F, service: Service, text: &[u8]) -> (End, String) {
     let (mut input, mut out, mut heard, mut attempts) = (BytesMut::new(), BytesMut::new(), Vec::new(), 0);
-    front.greet(&capabilities(service, [0; 4]), &mut out);
+    front.greet(&capabilities(service, [0; 4]).into(), &mut out);
     for piece in text.chunks(READ) {
         input.extend_from_slice(piece);
         loop {

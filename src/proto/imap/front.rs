@@ -16,6 +16,7 @@ use crate::proto::{
 };
 use bytes::{BufMut, BytesMut};
 use core::net::IpAddr;
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// Lines past their bound before the connection is closed.
@@ -29,7 +30,7 @@ const NEEDS_LOGIN: &str = "Log in first.";
 #[derive(Debug)]
 pub struct ImapFront {
     settings: FrontSettings,
-    capabilities: Capabilities,
+    capabilities: Arc<Capabilities>,
     tls_active: bool,
     /// The first bytes were a command's, not a stranger's.
     known: bool,
@@ -58,7 +59,7 @@ impl ImapFront {
         Self {
             tls_active: settings.tls == TlsRule::Implicit,
             settings,
-            capabilities: Capabilities::default(),
+            capabilities: Arc::default(),
             known: false,
             scanner: Scanner::default(),
             state: State::Command,
@@ -74,8 +75,8 @@ impl Front for ImapFront {
         self.origin
     }
 
-    fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
-        self.capabilities = capabilities.clone();
+    fn greet(&mut self, capabilities: &Arc<Capabilities>, out: &mut BytesMut) {
+        self.capabilities = Arc::clone(capabilities);
         out.put_slice(b"* OK [");
         capability::before_login(&self.capabilities, &self.settings, self.tls_active, out);
         out.put_slice(format!("] {} ready\r\n", self.settings.hostname).as_bytes());
@@ -158,8 +159,8 @@ impl Front for ImapFront {
         }
     }
 
-    fn secured(&mut self, capabilities: &Capabilities) {
-        self.capabilities = capabilities.clone();
+    fn secured(&mut self, capabilities: &Arc<Capabilities>) {
+        self.capabilities = Arc::clone(capabilities);
         self.tls_active = true;
         self.known = false;
         self.origin = None;

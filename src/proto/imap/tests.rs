@@ -49,7 +49,7 @@ impl Session {
             steps: Vec::new(),
             over: false,
         };
-        session.front.greet(&backend(), &mut session.out);
+        session.front.greet(&backend().into(), &mut session.out);
         session.out.clear();
         session
     }
@@ -302,7 +302,7 @@ fn refused_literals_are_thrown_away_only_so_long() {
 fn nothing_heard_in_the_clear_survives_starttls() {
     let mut session = Session::new(TlsRule::Optional);
     session.feed(b"a AUTHENTICATE LOGIN\r\n");
-    session.front.secured(&backend());
+    session.front.secured(&backend().into());
     session.out.clear();
     session.feed(b"b CAPABILITY\r\n");
     let said = session.said();
@@ -326,7 +326,7 @@ fn bytes_behind_starttls_get_no_word() {
 fn a_route_by_user_leaves_only_what_names_the_user() {
     let mut front = ImapFront::new(FrontSettings { user_first: true, ..settings(TlsRule::Implicit) });
     let mut out = BytesMut::new();
-    front.greet(&backend(), &mut out);
+    front.greet(&backend().into(), &mut out);
     assert_eq!(
         String::from_utf8_lossy(&out),
         "* OK [CAPABILITY IMAP4rev1 IDLE LITERAL- SASL-IR AUTH=PLAIN AUTH=LOGIN] mail.example.net ready\r\n"
@@ -346,7 +346,7 @@ fn what_is_refused_is_told_as_it_should_be() {
     ];
     for (refusal, first, second) in rows {
         let (mut front, mut out) = (ImapFront::new(settings(TlsRule::Implicit)), BytesMut::new());
-        front.greet(&backend(), &mut out);
+        front.greet(&backend().into(), &mut out);
         let mut input = BytesMut::from(&b"a LOGIN joe pw\r\nb NOOP\r\n"[..]);
         out.clear();
         assert!(matches!(front.next(&mut input, &mut out), Ok(Step::Login(_))));

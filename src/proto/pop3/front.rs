@@ -10,6 +10,7 @@ use crate::proto::{
     Secret, Step, TlsRule, UserName, Violation,
 };
 use bytes::{BufMut, BytesMut};
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// The most lists (CAPA, AUTH) a session asks for before asking counts as an error: six octets in are many out.
@@ -22,7 +23,7 @@ const MAX_OVERLONG: u32 = 3;
 pub struct Pop3Front {
     settings: FrontSettings,
     /// The backend's. `apop` is the timestamp in our greeting, and `None` where we gave none.
-    capabilities: Capabilities,
+    capabilities: Arc<Capabilities>,
     tls_active: bool,
     reader: LineReader,
     state: State,
@@ -49,7 +50,7 @@ impl Pop3Front {
         Self {
             tls_active: settings.tls == TlsRule::Implicit,
             settings,
-            capabilities: Capabilities::default(),
+            capabilities: Arc::default(),
             reader: LineReader::default(),
             state: State::Command { user: None },
             untouched: true,
@@ -61,10 +62,10 @@ impl Pop3Front {
 }
 
 impl Front for Pop3Front {
-    fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
-        self.capabilities = capabilities.clone();
+    fn greet(&mut self, capabilities: &Arc<Capabilities>, out: &mut BytesMut) {
+        self.capabilities = Arc::clone(capabilities);
         if !self.settings.allows(&Mechanism::APOP, self.tls_active) {
-            self.capabilities.apop = None;
+            self.show_no_timestamp();
         }
         let greeting = format!("{} ready {}", self.settings.hostname, self.capabilities.apop.as_deref().unwrap_or(""));
         words::ok(&greeting, out);
@@ -134,9 +135,10 @@ impl Front for Pop3Front {
         }
     }
 
-    fn secured(&mut self, capabilities: &Capabilities) {
+    fn secured(&mut self, capabilities: &Arc<Capabilities>) {
         // A timestamp belongs to a greeting, and there is none after STLS (RFC 2595 section 4).
-        self.capabilities = Capabilities { apop: None, ..capabilities.clone() };
+        self.capabilities = Arc::clone(capabilities);
+        self.show_no_timestamp();
         self.tls_active = true;
         self.reader.reset();
         self.state = State::Command { user: None };
@@ -145,6 +147,12 @@ impl Front for Pop3Front {
 }
 
 impl Pop3Front {
+    fn show_no_timestamp(&mut self) {
+        if self.capabilities.apop.is_some() {
+            Arc::make_mut(&mut self.capabilities).apop = None;
+        }
+    }
+
     /// How long the line may be that `input` begins with. An AUTH may bring its response along (RFC 5034 section 4).
     fn bound(&self, input: &[u8]) -> usize {
         let is_auth = || input.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"AUTH "));

@@ -79,7 +79,7 @@ impl Client {
     fn greeted(settings: FrontSettings) -> Self {
         let mut front = Pop3Front::new(settings);
         let mut out = BytesMut::new();
-        front.greet(&backend(), &mut out);
+        front.greet(&backend().into(), &mut out);
         Self { front, input: BytesMut::new(), out, steps: Vec::new(), challenged: false, over: false }
     }
 

@@ -43,10 +43,10 @@ impl Mechanism {
     pub fn parse(name: &[u8]) -> Option<Self> {
         let fits = (1..=40).contains(&name.len())
             && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let name = std::str::from_utf8(name).ok().filter(|_| fits)?.to_ascii_uppercase();
-        Some(match KNOWN.iter().find(|known| **known == name) {
+        let name = std::str::from_utf8(name).ok().filter(|_| fits)?;
+        Some(match KNOWN.iter().find(|known| known.eq_ignore_ascii_case(name)) {
             Some(known) => Self(Cow::Borrowed(known)),
-            None => Self(Cow::Owned(name)),
+            None => Self(Cow::Owned(name.to_ascii_uppercase())),
         })
     }
 

@@ -11,6 +11,8 @@ use zeroize::Zeroize as _;
 /// The longest command an old server must take (RFC 5321 section 4.5.3.1.4), with its line end: an AUTH past it goes
 /// without its initial response.
 const MAX_OLD_COMMAND: usize = 512;
+/// What most AUTH commands with their initial response fit into.
+const TYPICAL_AUTH: usize = 128;
 /// Bounds on what is kept of an EHLO answer.
 const MAX_LINES: usize = 128;
 const MAX_LINE: usize = 512;
@@ -102,6 +104,7 @@ impl Back for SmtpBack {
             return Err(if has_none { BackFault::NoAuth } else { BackFault::NoWayIn(login.mechanism.to_string()) });
         };
         let start = out.len();
+        out.reserve(TYPICAL_AUTH);
         let command = |out: &mut BytesMut| {
             out.put_slice(b"AUTH ");
             out.put_slice(mechanism.as_str().as_bytes());
@@ -240,15 +243,24 @@ impl SmtpBack {
 
     fn ready(&mut self, input: &BytesMut) -> Result<BackStep, BackFault> {
         unasked(input)?;
-        Ok(BackStep::Ready(self.capabilities.clone()))
+        // A login goes by the mechanisms alone.
+        let mechanisms = self.capabilities.mechanisms.clone();
+        let rest = Capabilities { mechanisms, ..Capabilities::default() };
+        Ok(BackStep::Ready(std::mem::replace(&mut self.capabilities, rest)))
     }
 
     /// The name is a client's on `smtp`: no line end or space of it may begin a command of its own.
     fn hello(&self, verb: &str, out: &mut BytesMut) {
+        out.reserve(verb.len() + self.settings.ehlo.len() + " \r\n".len());
         out.put_slice(verb.as_bytes());
         out.put_u8(b' ');
-        let name: String = self.settings.ehlo.chars().filter(|c| !c.is_control() && !c.is_whitespace()).collect();
-        out.put_slice(if name.is_empty() { "localhost" } else { &name }.as_bytes());
+        let begin = out.len();
+        for c in self.settings.ehlo.chars().filter(|c| !c.is_control() && !c.is_whitespace()) {
+            out.put_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        if out.len() == begin {
+            out.put_slice(b"localhost");
+        }
         out.put_slice(b"\r\n");
     }
 

@@ -24,19 +24,19 @@ const PASSED: [&str; 11] = [
 /// The EHLO lines for a client of this backend, in the backend's order and without STARTTLS and AUTH, which the
 /// connection's state decides. SIZE (RFC 1870) is always there: the lower of `max_message` and the backend's bound.
 pub fn shown_extensions(backend: &Capabilities, max_message: u64) -> Vec<String> {
-    let mut shown: Vec<String> = Vec::new();
+    let mut shown: Vec<String> = Vec::with_capacity(PASSED.len());
     for line in &backend.lines {
         let (word, argument) = line.split_once(' ').unwrap_or((line, ""));
-        let word = word.to_ascii_uppercase();
+        let Some(word) = PASSED.into_iter().find(|passed| passed.eq_ignore_ascii_case(word)) else { continue };
         let harmless = line.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
         // RFC 6531 section 3.1: SMTPUTF8 stands on 8BITMIME.
         let complete = word != "SMTPUTF8" || backend.has("8BITMIME");
-        if !harmless || !complete || !PASSED.contains(&word.as_str()) || offers(&shown, &word) {
+        if !harmless || !complete || offers(&shown, word) {
             continue;
         }
-        shown.push(match (word.as_str(), argument) {
+        shown.push(match (word, argument) {
             ("SIZE", _) => size_line(backend, max_message),
-            (_, "") => word,
+            (_, "") => word.to_owned(),
             (_, argument) => format!("{word} {argument}"),
         });
     }

@@ -32,7 +32,14 @@ impl Verb {
     pub(super) fn split(line: &[u8]) -> (Self, &[u8]) {
         let end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
         let (word, argument) = line.split_at(end);
-        let verb = match word.to_ascii_uppercase().as_slice() {
+        // None that is known is longer.
+        let mut upper = [0; 8];
+        let known = upper.get_mut(..word.len()).map(|upper| {
+            upper.copy_from_slice(word);
+            upper.make_ascii_uppercase();
+            &*upper
+        });
+        let verb = match known.unwrap_or_default() {
             b"EHLO" => Verb::Ehlo,
             b"HELO" => Verb::Helo,
             b"MAIL" => Verb::Mail,
@@ -73,6 +80,9 @@ pub(super) enum Flaw {
     Parameter,
 }
 
+/// What most MAIL and RCPT lines fit into.
+const LINE: usize = 96;
+
 /// The argument of MAIL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mail {
@@ -89,8 +99,15 @@ impl Mail {
 
     /// The command for a backend, without line end.
     pub(super) fn to_line(&self) -> String {
-        let from = self.from.as_ref().map(ToString::to_string).unwrap_or_default();
-        format!("MAIL FROM:<{from}>{}", self.parameters.to_text())
+        let mut line = String::with_capacity(LINE);
+        line.push_str("MAIL FROM:<");
+        if let Some(from) = &self.from {
+            // Writing to a String does not fail.
+            let _ = write!(line, "{from}");
+        }
+        line.push('>');
+        self.parameters.write(&mut line);
+        line
     }
 }
 
@@ -109,7 +126,11 @@ impl Rcpt {
 
     /// The command for a backend, without line end.
     pub(super) fn to_line(&self) -> String {
-        format!("RCPT TO:<{}>{}", self.to, self.parameters.to_text())
+        let mut line = String::with_capacity(LINE);
+        // Writing to a String does not fail.
+        let _ = write!(line, "RCPT TO:<{}>", self.to);
+        self.parameters.write(&mut line);
+        line
     }
 }
 
@@ -163,16 +184,15 @@ impl Parameters {
         self.0.retain(|(known, _)| known != keyword);
     }
 
-    fn to_text(&self) -> String {
-        let mut text = String::new();
+    fn write(&self, line: &mut String) {
         for (keyword, value) in self.iter() {
-            // Writing to a String does not fail.
-            let _ = match value {
-                Some(value) => write!(text, " {keyword}={value}"),
-                None => write!(text, " {keyword}"),
-            };
+            line.push(' ');
+            line.push_str(keyword);
+            if let Some(value) = value {
+                line.push('=');
+                line.push_str(value);
+            }
         }
-        text
     }
 }
 

@@ -46,6 +46,9 @@ pub enum Scan {
     TooLarge,
 }
 
+/// The end of a message, behind a line's.
+const END: &[u8] = b".\r\n";
+
 /// Follows one message from the 354 to its end.
 #[derive(Debug)]
 pub struct DataScanner {
@@ -154,6 +157,12 @@ impl DataScanner {
                 }
             }
         };
+        if end && at + END.len() == input.len() && out.is_empty() && self.fits(at, dots) {
+            // The end as it stands there goes with the rest.
+            std::mem::swap(input, out);
+            self.place = place;
+            return Scan::End;
+        }
         if !self.pass(input, at, dots, out) {
             return Scan::TooLarge;
         }
@@ -161,9 +170,9 @@ impl DataScanner {
         if !end {
             return Scan::More;
         }
-        input.advance(3);
+        input.advance(END.len());
         if self.rule != Rule::Drop {
-            out.extend_from_slice(b".\r\n");
+            out.extend_from_slice(END);
         }
         Scan::End
     }
@@ -175,12 +184,10 @@ impl DataScanner {
             input.advance(count);
             return true;
         }
-        let size = self.size + count as u64 - dots;
-        if size > self.max {
+        if !self.fits(count, dots) {
             self.rule = Rule::Drop;
             return false;
         }
-        self.size = size;
         if count == input.len() && out.is_empty() {
             std::mem::swap(input, out);
         } else {
@@ -188,6 +195,16 @@ impl DataScanner {
             input.advance(count);
         }
         true
+    }
+
+    /// Counts what is let out, if the message is not too large with it and is let out at all.
+    fn fits(&mut self, count: usize, dots: u64) -> bool {
+        let size = self.size + count as u64 - dots;
+        let fits = self.rule != Rule::Drop && size <= self.max;
+        if fits {
+            self.size = size;
+        }
+        fits
     }
 }
 

@@ -56,7 +56,7 @@ pub use data::{BareNewline, DataScanner, Scan};
 pub use front::SmtpFront;
 pub use path::Address;
 pub use received::Received;
-pub use reply::{ReplyReader, SmtpReply};
+pub use reply::{ReplyReader, SmtpReply, is_farewell};
 pub use transaction::{
     Envelope, MAX_OUTSTANDING, MAX_RECIPIENTS, Message, Over, Progress, Recipients, Refused, Stage, Transaction,
     TransactionSettings, Turn,

@@ -1,8 +1,9 @@
 //! A backend's replies, cut out of a buffer within a bound (RFC 5321 section 4.2).
 
-use crate::proto::line::{Line, LineReader, MAX_COMMAND, printable};
+use crate::proto::line::{MAX_COMMAND, printable};
 use crate::proto::{BackFault, Reply};
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
+use std::borrow::Cow;
 
 /// The most octets of one reply with all its lines.
 const MAX_REPLY: usize = 64 * 1024;
@@ -45,8 +46,10 @@ impl SmtpReply {
     /// Appends the reply as it goes over the wire. All lines get the code of the last one.
     pub fn write(&self, out: &mut BytesMut) {
         let mut lines = self.lines().peekable();
+        let code = digits(self.code);
+        out.reserve("250 \r\n".len() + self.text.len());
         while let Some(text) = lines.next() {
-            out.put_slice(self.code.to_string().as_bytes());
+            out.put_slice(&code);
             match (lines.peek().is_some(), text.is_empty()) {
                 (true, _) => out.put_u8(b'-'),
                 (false, true) => {}
@@ -59,16 +62,20 @@ impl SmtpReply {
 
     /// The reply as one harmless line, code and enhanced code apart (RFC 2034 section 4).
     pub fn summary(&self) -> Reply {
-        let (mut code, mut text) = (self.code.to_string(), Vec::new());
-        for (index, line) in self.lines().enumerate() {
-            let (enhanced, rest) = self.enhanced(line);
-            if let (0, Some(enhanced)) = (index, enhanced) {
-                code = format!("{code} {enhanced}");
+        let mut code = String::with_capacity("550 5.7.8".len());
+        code.extend(digits(self.code).map(char::from));
+        let mut lines = self.lines().map(|line| self.enhanced(line));
+        let (enhanced, first) = lines.next().unwrap_or_default();
+        if let Some(enhanced) = enhanced {
+            code.push(' ');
+            code.push_str(enhanced);
+        }
+        let mut text = Cow::Borrowed(first);
+        for (_, rest) in lines.filter(|(_, rest)| !rest.is_empty()) {
+            if !text.is_empty() {
+                text.to_mut().push(b' ');
             }
-            if !text.is_empty() && !rest.is_empty() {
-                text.push(b' ');
-            }
-            text.extend_from_slice(rest);
+            text.to_mut().extend_from_slice(rest);
         }
         Reply { code: Some(code), text: printable(&text, 512), capabilities: None }
     }
@@ -78,18 +85,27 @@ impl SmtpReply {
         let end = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
         let (word, rest) = (&line[..end], line.get(end + 1..).unwrap_or_default());
         let word = std::str::from_utf8(word).ok().filter(|word| {
-            let parts: Vec<&str> = word.split('.').collect();
-            let short = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-            parts.len() == 3 && parts.iter().all(short) && parts[0] == (self.code / 100).to_string()
+            let mut parts = word.split('.');
+            let short = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            parts.next().is_some_and(|class| class.as_bytes() == &digits(self.code)[..1])
+                && parts.next().is_some_and(short)
+                && parts.next().is_some_and(short)
+                && parts.next().is_none()
         });
         (word, if word.is_some() { rest } else { line })
     }
 }
 
+/// The three digits of a code.
+fn digits(code: u16) -> [u8; 3] {
+    [100, 10, 1].map(|unit| b"0123456789"[usize::from(code / unit % 10)])
+}
+
 /// Collects replies; holds no more than [`MAX_REPLY`] and a line.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
-    lines: LineReader,
+    /// Octets at the front of the input known to hold no line end.
+    scanned: usize,
     text: Vec<u8>,
     under_way: bool,
     size: usize,
@@ -103,20 +119,23 @@ impl ReplyReader {
     /// [`BackFault::Garbage`] for what is no reply, [`BackFault::TooLarge`] past a bound.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<SmtpReply>, BackFault> {
         loop {
-            if input.len() > MAX_COMMAND + 1 && memchr::memchr(b'\n', &input[..=MAX_COMMAND + 1]).is_none() {
+            let scanned = self.scanned.min(input.len());
+            let Some(end) = memchr::memchr(b'\n', &input[scanned..]).map(|at| scanned + at) else {
+                self.scanned = input.len();
+                return match input.first() {
+                    _ if input.len() > MAX_COMMAND + 1 => Err(BackFault::TooLarge),
+                    Some(b'2'..=b'5') | None => Ok(None),
+                    // Binary (a TLS alert, say) may never bring a line end.
+                    Some(_) => Err(BackFault::Garbage("SMTP", printable(input, 80))),
+                };
+            };
+            self.scanned = 0;
+            let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+            if line.len() > MAX_COMMAND {
                 return Err(BackFault::TooLarge);
             }
-            let line = match self.lines.next(input, MAX_COMMAND) {
-                // Binary (a TLS alert, say) may never bring a line end.
-                None => match input.first() {
-                    Some(b'2'..=b'5') | None => return Ok(None),
-                    Some(_) => return Err(BackFault::Garbage("SMTP", printable(input, 80))),
-                },
-                Some(Line::TooLong) => return Err(BackFault::TooLarge),
-                Some(Line::Whole { bytes, .. }) => bytes,
-            };
-            let garbage = || BackFault::Garbage("SMTP", printable(&line, 80));
-            let (code, last, text) = split(&line).ok_or_else(garbage)?;
+            let garbage = || BackFault::Garbage("SMTP", printable(line, 80));
+            let (code, last, text) = split(line).ok_or_else(garbage)?;
             self.size += line.len() + 2;
             if self.size > MAX_REPLY {
                 return Err(BackFault::TooLarge);
@@ -124,7 +143,12 @@ impl ReplyReader {
             if std::mem::replace(&mut self.under_way, true) {
                 self.text.push(b'\n');
             }
+            if self.text.is_empty() {
+                // What has come is the rest of this reply, as a rule.
+                self.text.reserve(input.len().min(MAX_COMMAND));
+            }
             self.text.extend(text.iter().map(|&b| if b.is_ascii_control() && b != b'\t' { b'?' } else { b }));
+            input.advance(end + 1);
             if last {
                 let text = std::mem::take(&mut self.text);
                 (self.under_way, self.size) = (false, 0);
@@ -132,6 +156,13 @@ impl ReplyReader {
             }
         }
     }
+}
+
+/// Whether the last line of what came is the whole answer to QUIT (RFC 5321 section 4.1.1.10): nothing comes behind it.
+pub fn is_farewell(words: &[u8]) -> bool {
+    let Some(words) = words.strip_suffix(b"\n") else { return false };
+    let last = words.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    matches!(split(last.trim_ascii_end()), Some((221, true, _)))
 }
 
 /// `250-text`, `250 text` or `250`: the code, whether it is the last line, the text.

@@ -115,6 +115,7 @@ pub(super) fn goodbye(goodbye: Goodbye) -> &'static str {
 
 /// Appends one line.
 pub(super) fn line(text: &str, out: &mut BytesMut) {
+    out.reserve(text.len() + 2);
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
@@ -122,9 +123,10 @@ pub(super) fn line(text: &str, out: &mut BytesMut) {
 /// Appends the answer to EHLO: our name, then a line for each extension (RFC 5321 section 4.1.1.1).
 pub(super) fn extensions(hostname: &str, extensions: &[String], out: &mut BytesMut) {
     let lines = std::iter::once(hostname).chain(extensions.iter().map(String::as_str));
+    out.reserve(lines.clone().map(|text| "250 \r\n".len() + text.len()).sum());
     for (index, text) in lines.enumerate() {
-        let mark = if index == extensions.len() { ' ' } else { '-' };
-        line(&format!("250{mark}{text}"), out);
+        out.extend_from_slice(if index == extensions.len() { b"250 " } else { b"250-" });
+        line(text, out);
     }
 }
 

@@ -1,24 +1,16 @@
 //! The two sides of a submission session, each a connection and what is under way on it.
 
+use crate::backend::poll_read_into;
 use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use zeroize::Zeroize;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A line that is not over yet may stand there all the same: a command or a reply of 8 KiB, and what shows that it is longer.
 const LINE: usize = 9 * 1024;
-/// The most that is read at once.
-const READ: usize = 16 * 1024;
 /// A buffer larger than this is given back while nothing stands in it.
 const KEPT: usize = 1024;
-
-thread_local! {
-    /// What is read goes through here, so that a session that waits owns no room for what may come.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
-}
 
 /// A connection and what is under way on it. Without a connection, nothing is.
 pub(super) struct Side<S> {
@@ -65,15 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         if room == 0 {
             return Poll::Pending;
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(&mut scratch[..room.min(READ)]);
-            ready!(Pin::new(io).poll_read(cx, &mut buf))?;
-            from.extend_from_slice(buf.filled());
-            let read = buf.filled().len();
-            // A password may stand in it that nobody should have said here.
-            buf.filled_mut().zeroize();
-            Poll::Ready(Ok(read))
-        })
+        poll_read_into(io, cx, from, room)
     }
 
     /// All of it written and flushed, or no way to.

@@ -121,7 +121,7 @@ impl Run {
     }
 
     fn play(mut self, input: &Input<'_>, cuts: Cuts) -> Log {
-        self.front.greet(&self.capabilities, &mut self.out);
+        self.front.greet(&self.capabilities.clone().into(), &mut self.out);
         self.flush();
         for segment in input.segments() {
             let mut rest = segment.len();
@@ -141,7 +141,7 @@ impl Run {
                         self.flush();
                         self.log.did("TLS");
                         self.tls = true;
-                        self.front.secured(&self.capabilities);
+                        self.front.secured(&self.capabilities.clone().into());
                     }
                     Next::Over { handed_on } => {
                         self.flush();

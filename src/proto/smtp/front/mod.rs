@@ -16,6 +16,7 @@ use crate::proto::{
 };
 use bytes::BytesMut;
 use core::net::IpAddr;
+use std::sync::Arc;
 use zeroize::Zeroize as _;
 
 /// Lines past the bound that are answered; the next one ends the connection.
@@ -27,7 +28,7 @@ const MAX_HELLOS: u32 = 20;
 #[derive(Debug)]
 pub struct SmtpFront {
     settings: FrontSettings,
-    capabilities: Capabilities,
+    capabilities: Arc<Capabilities>,
     lines: LineReader,
     tls_active: bool,
     state: State,
@@ -62,7 +63,7 @@ impl SmtpFront {
         Self {
             tls_active: settings.tls == TlsRule::Implicit,
             settings,
-            capabilities: Capabilities::default(),
+            capabilities: Arc::default(),
             lines: LineReader::default(),
             state: State::Command,
             helo: None,
@@ -80,8 +81,8 @@ impl Front for SmtpFront {
         self.origin
     }
 
-    fn greet(&mut self, capabilities: &Capabilities, out: &mut BytesMut) {
-        self.capabilities = capabilities.clone();
+    fn greet(&mut self, capabilities: &Arc<Capabilities>, out: &mut BytesMut) {
+        self.capabilities = Arc::clone(capabilities);
         words::line(&format!("220 {} ESMTP", self.settings.hostname), out);
     }
 
@@ -156,8 +157,8 @@ impl Front for SmtpFront {
         words::line(text, out);
     }
 
-    fn secured(&mut self, capabilities: &Capabilities) {
-        self.capabilities = capabilities.clone();
+    fn secured(&mut self, capabilities: &Arc<Capabilities>) {
+        self.capabilities = Arc::clone(capabilities);
         self.lines.reset();
         self.tls_active = true;
         self.state = State::Command;

@@ -22,7 +22,7 @@ fn greeted(service: Service, tls: TlsRule) -> SmtpFront {
     let names = ["PLAIN", "LOGIN", "CRAM-MD5", "GSSAPI", "SCRAM-SHA-256-PLUS"];
     let mechanisms = names.iter().filter_map(|name| Mechanism::parse(name.as_bytes())).collect();
     let known = Capabilities { lines, mechanisms, ..Capabilities::default() };
-    front.greet(&known, &mut BytesMut::new());
+    front.greet(&known.into(), &mut BytesMut::new());
     front
 }
 
