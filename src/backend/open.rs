@@ -6,7 +6,6 @@ use super::server::Place;
 use super::{BackendStream, Backends, Server, balance, source};
 use crate::policy::{Backend, Balance, ClientAddress, ServerName, Spoken, Timeouts};
 use crate::proto::{BackSettings, Introduction, Protocol, UserName, proxy_header};
-use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,23 +15,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A silent connection is asked after five minutes, and given up after about ten.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
-
-/// What [`KEEPALIVE`] takes to give up.
-const GIVEN_UP: Duration = Duration::from_secs(600);
-
-/// Sets up a connection; a socket that refuses an option still works. `idle`: how long both sides may be silent on it, where that
-/// is bounded.
-pub(super) fn prepare(stream: &TcpStream, idle: Option<Duration>) {
+/// Sets up a connection; a socket that refuses an option still works.
+pub(super) fn prepare(stream: &TcpStream) {
     // A dialogue of small lines must not wait for Nagle.
     let _ = stream.set_nodelay(true);
-    // A server that vanished without a word is noticed, also in an IDLE that lasts for hours. Where a session is given up sooner
-    // than that it need not be: four calls less for each that comes and goes.
-    if idle.is_none_or(|idle| idle > GIVEN_UP) {
-        let _ = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE);
-    }
 }
 
 /// What a session asks of a backend.
@@ -173,7 +159,7 @@ impl Backends {
     ) -> Result<BackendStream, Lost> {
         let started = Instant::now();
         let socket = self.connect(&server.name, backend, timeouts.connect, caller).await?;
-        prepare(&socket, idle(server.protocol, timeouts));
+        prepare(&socket);
         *is_connected = true;
         server.metrics.connected(started.elapsed());
         let stream = BackendStream::plain(socket);
@@ -242,16 +228,6 @@ pub(super) fn knows_client(backend: &Backend, caller: Option<Caller<'_>>, is_con
         _ => false,
     };
     is_told && caller.is_some()
-}
-
-/// How long both sides may be silent in a session of a protocol; none where it is no mail.
-fn idle(protocol: Spoken<Protocol>, timeouts: &Timeouts) -> Option<Duration> {
-    match protocol {
-        Spoken::Mail(Protocol::Imap) => Some(timeouts.idle_imap),
-        Spoken::Mail(Protocol::Pop3) => Some(timeouts.idle_pop3),
-        Spoken::Mail(Protocol::Smtp) => Some(timeouts.idle_submission.max(timeouts.backend_data_end)),
-        Spoken::Tcp => None,
-    }
 }
 
 /// The PROXY header that the backend expects, if it does.

@@ -20,8 +20,9 @@ impl Backends {
     ) -> Result<BackendStream, Lost> {
         let until = (Instant::now() + timeouts.connect, timeouts.connect);
         let socket = self.connect_by(name, until, TcpStream::connect).await?;
-        prepare(&socket, None);
-        let stream = BackendStream::plain(socket);
+        prepare(&socket);
+        let mut stream = BackendStream::plain(socket);
+        stream.watch();
         match tls {
             Some(tls) => stream.start_tls(tls, name, timeouts.tls_handshake).await,
             None => Ok(stream),

@@ -4,7 +4,7 @@ use super::Lost;
 use super::server::Place;
 use crate::policy::{BackendTls, ServerName};
 use crate::tls;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,11 +18,16 @@ use tokio_rustls::client::TlsStream;
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// A silent connection is asked after five minutes, and given up after about ten.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(60)).with_retries(5);
+
 /// A connection to a backend. Dropping it closes it, and gives its place back.
 #[derive(Debug)]
 pub struct BackendStream {
     io: Io,
     _place: Option<Place>,
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -34,7 +39,7 @@ enum Io {
 impl BackendStream {
     /// A connection as it was made.
     pub(super) fn plain(socket: TcpStream) -> Self {
-        Self { io: Io::Plain(socket), _place: None }
+        Self { io: Io::Plain(socket), _place: None, is_watched: false }
     }
 
     /// Speaks TLS from here on, as the client, with a server that proves to be this one.
@@ -56,6 +61,19 @@ impl BackendStream {
     /// Holds this place from now on.
     pub(super) fn take_place(&mut self, place: Place) {
         self._place = Some(place);
+    }
+
+    /// Notices from here on that the server has vanished without a word, as it may in an IDLE that lasts for hours. Not from the
+    /// beginning: for a session that comes and goes these are four calls in vain.
+    pub(crate) fn watch(&mut self) {
+        if !std::mem::replace(&mut self.is_watched, true) {
+            let socket = match &self.io {
+                Io::Plain(socket) => socket,
+                Io::Tls(stream) => stream.get_ref().0,
+            };
+            // A socket that refuses the option still works.
+            let _ = SockRef::from(socket).set_tcp_keepalive(&KEEPALIVE);
+        }
     }
 
     /// What is written from here on may wait for the end of our side, and goes in one packet with it. Under TLS it does not wait.

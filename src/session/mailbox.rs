@@ -43,7 +43,11 @@ impl Side for ClientStream {
     }
 }
 
-impl Side for BackendStream {}
+impl Side for BackendStream {
+    fn settle(&mut self) {
+        self.watch();
+    }
+}
 
 /// Puts the two sides together, with what was read too far at the beginning.
 fn begin(session: &Session, open: Box<Open>) -> (Relay<ClientStream, BackendStream>, Kept) {

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How long a closing connection waits for the client to take our last words and close its side.
@@ -118,15 +118,24 @@ impl ClientStream {
         let closing = async {
             self.shutdown().await?;
             // Whatever comes now is no longer looked at, nor opened.
-            let mut rest = [0; 1024];
             let mut budget = 64;
-            while budget > 0 && self.socket.read(&mut rest).await? > 0 {
+            while budget > 0 && poll_fn(|cx| self.poll_rest(cx)).await? > 0 {
                 budget -= 1;
             }
             Ok::<_, io::Error>(())
         };
         // A client that is gone cannot be told anything more.
         let _ = tokio::time::timeout(LINGER, closing).await;
+    }
+}
+
+impl ClientStream {
+    /// Reads a little, for nobody. A session that closes has no buffer for that.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut rest = [0; 1024];
+        let mut rest = ReadBuf::new(&mut rest);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut rest))?;
+        Poll::Ready(Ok(rest.filled().len()))
     }
 }
 
