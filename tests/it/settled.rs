@@ -7,6 +7,7 @@ use crate::mail::{greeting, hear_login, log_in, welcome, yes};
 use crate::talk::{Cut, Talk, soon};
 use gatepost::proto::{Protocol, Service, TlsRule};
 use rustls::version::{TLS12, TLS13};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Longer than a session may be silent before it settles.
@@ -32,7 +33,9 @@ async fn a_session_goes_on_behind_a_silence_as_behind_much_that_was_said() {
         let mail: Vec<u8> = (0..200_000).map(|at| b"0123456789abcde\n"[at % 16]).collect();
         if is_silent {
             // That nothing is said is what the gateway waits for, too.
+            assert!(!is_watched(backend.address), "a session that comes and goes does without");
             tokio::time::sleep(SILENCE).await;
+            assert!(is_watched(backend.address), "a server that vanishes in a silence is not noticed");
         } else {
             pass(&mut server, &mut client, &mail).await;
         }
@@ -54,10 +57,21 @@ async fn a_session_goes_on_behind_a_silence_as_behind_much_that_was_said() {
         drop(server);
         client.hear("* BYE\nd OK").await;
         client.closed().await;
+        gateway.event("session.closed", "").await;
     }
 }
 
 /// Says much on one side, and hears it on the other.
 async fn pass(from: &mut Talk, to: &mut Talk, mail: &[u8]) {
     soon("much to arrive", async { tokio::join!(from.say(mail), to.hear_bytes(mail)) }).await;
+}
+
+/// Whether the system asks on a connection to this address, from time to time, if the other side is still there: whether its
+/// timer is the one for that (`proc_net_tcp` in the kernel's documentation).
+fn is_watched(to: SocketAddr) -> bool {
+    let port = format!(":{:04X}", to.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|fields| {
+        matches!(fields[..], [_, _, remote, "01", _, timer, ..] if remote.ends_with(&port) && timer.starts_with("02:"))
+    })
 }
