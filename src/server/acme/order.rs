@@ -17,6 +17,13 @@ use zeroize::Zeroizing;
 /// How long the CA may look at proofs, or sign.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How often an order is begun anew because the CA refuses its own nonces. One that is refused is replaced within the order, three
+/// times each; a CA of several machines that do not know each other's may do that more often (RFC 8555, section 6.5).
+const MOST_ANEW: u32 = 2;
+
+/// How long there is nothing asked before that.
+const BEFORE_ANEW: Duration = Duration::from_secs(2);
+
 /// The longest words of a CA that are passed on, in octets.
 const LONGEST_WORDS: usize = 1000;
 
@@ -59,9 +66,29 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
-/// Orders the certificate of `request`, in the place of the one that `replaces` names to a CA that wants to know, shows the proofs, and gives the chain in PEM. The proofs stay until the caller clears
-/// them.
+/// Orders the certificate of `request`, in the place of the one that `replaces` names to a CA that wants to know, shows the proofs,
+/// and gives the chain in PEM. The proofs stay until the caller clears them.
 pub(super) async fn certificate(
+    http: &Http,
+    acme: &policy::Acme,
+    folder: &Folder,
+    what: (&Request, Option<&str>),
+    ways: &Ways,
+) -> Result<String, Failure> {
+    for _ in 0..MOST_ANEW {
+        match one_order(http, acme, folder, what, ways).await {
+            Err(Failure::Ca(error)) if is_problem(&error, "badNonce") => {
+                tracing::info!("acme: the CA refuses nonces that are its own: the order is begun anew");
+            }
+            outcome => return outcome,
+        }
+        ways.clear(folder).await;
+        tokio::time::sleep(BEFORE_ANEW).await;
+    }
+    one_order(http, acme, folder, what, ways).await
+}
+
+async fn one_order(
     http: &Http,
     acme: &policy::Acme,
     folder: &Folder,
@@ -72,7 +99,7 @@ pub(super) async fn certificate(
     let begun = async { Ok(begin(&account(http, acme, folder).await?, &names, replaces).await?) };
     let mut order = match begun.await {
         // The CA has lost it, or thrown it out: who may ask once may ask again under another.
-        Err(Failure::Ca(error)) if is_unknown_account(&error) => {
+        Err(Failure::Ca(error)) if is_problem(&error, "accountDoesNotExist") => {
             tracing::warn!("acme: the CA does not know our account any more; another is made");
             begin(&new_account(http, acme, folder).await?, &names, replaces).await?
         }
@@ -117,9 +144,7 @@ async fn begin(account: &Account, names: &[Identifier], replaces: Option<&str>) 
 /// Whether an order that names what it replaces may fail for that alone.
 fn may_do_without(error: &Error) -> bool {
     match error {
-        Error::Api(problem) => {
-            !is_unknown_account(error) && problem.r#type.as_deref() != Some("urn:ietf:params:acme:error:rateLimited")
-        }
+        Error::Api(_) => !["accountDoesNotExist", "badNonce", "rateLimited"].iter().any(|kind| is_problem(error, kind)),
         Error::Other(error) => !is_silence(error.as_ref()),
         Error::Unsupported(_) => true,
         _ => false,
@@ -260,12 +285,10 @@ async fn what_was_seen(order: &mut Order) -> Vec<String> {
     said
 }
 
-fn is_unknown_account(error: &Error) -> bool {
-    let kind = match error {
-        Error::Api(problem) => problem.r#type.as_deref(),
-        _ => None,
-    };
-    kind == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+/// Whether the CA said no for this reason (RFC 8555, section 6.7).
+fn is_problem(error: &Error, kind: &str) -> bool {
+    let Error::Api(problem) = error else { return false };
+    problem.r#type.as_deref().and_then(|kind| kind.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
 }
 
 /// Words from the network for the log: of a bounded length, in one line that cannot turn round what stands beside it.

@@ -69,3 +69,22 @@ fn an_answer_that_is_broken_does_not_stop_the_renewal() {
     assert!(log.contains("is due for renewal") && !log.contains("acme: no "), "{log}");
     assert!(!front.asked("asked").is_empty());
 }
+
+#[test]
+fn a_ca_that_refuses_its_own_nonces_is_asked_anew_a_few_times() {
+    // Three are what one request is repeated for.
+    let (gateway, _pebble, front) = start("nonces-3", 86_400);
+    gateway.loaded(1);
+    let log = gateway.log();
+    assert_eq!(log.matches("begun anew").count(), 1, "{log}");
+    assert!(!log.contains("acme: no "), "{log}");
+    assert_eq!(front.asked("nonce").len(), 3);
+
+    let (gateway, pebble, front) = start("nonces-100", 86_400);
+    let line = gateway.wait_for("the failure", |log| {
+        log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
+    });
+    assert!(line.contains("never seen it") && line.contains("badNonce"), "in the CA's words: {line}");
+    assert!(line.contains("tried again in 5m") || line.contains("tried again in 6m"), "{line}");
+    assert_eq!((front.asked("nonce").len(), pebble.issued()), (9, 0));
+}

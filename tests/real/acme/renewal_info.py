@@ -1,6 +1,7 @@
 # A CA with renewal information (RFC 9773) made of one without, as Debian's pebble is: it stands in front of it under the same
 # address, names `renewalInfo` in the directory, answers there, and takes `replaces` in orders.
-# Arguments: address, certificate chain, key, and what it says: past, broken, or refuses (like past, but takes no `replaces`).
+# Arguments: address, certificate chain, key, and what it says: past, broken, refuses (like past, but takes no `replaces`), or
+# nonces-N (like past, but refuses the nonces of the first N orders).
 import base64
 import datetime
 import http.client
@@ -10,6 +11,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ADDRESS, CHAIN, KEY, MANNER = sys.argv[1:]
+REFUSED = iter(range(int(MANNER.removeprefix("nonces-")) if MANNER.startswith("nonces-") else 0))
 OF_THE_CONNECTION = ("Content-Length", "Transfer-Encoding", "Date", "Connection")
 
 
@@ -37,8 +39,10 @@ class Front(BaseHTTPRequestHandler):
         replaces = order.get("replaces") if is_order else None
         if replaces and MANNER == "refuses":
             log("order", replaces)
-            problem = {"type": "urn:ietf:params:acme:error:alreadyReplaced", "detail": "it has a successor", "status": 409}
-            return self.answer(409, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode())
+            return self.problem(409, "alreadyReplaced", "it has a successor")
+        if is_order and next(REFUSED, None) is not None:
+            log("nonce", "refused")
+            return self.problem(400, "badNonce", "never seen it")
         self.forward(body, replaces, is_order)
 
     def renewal_info(self):
@@ -48,6 +52,10 @@ class Front(BaseHTTPRequestHandler):
         page = {"suggestedWindow": window, "explanationURL": "https://ca.example.net/incident"}
         body = b'{"suggestedWindow":' if MANNER == "broken" else json.dumps(page).encode()
         self.answer(200, {"Content-Type": "application/json", "Retry-After": "21600"}, body)
+
+    def problem(self, status, kind, detail):
+        problem = {"type": f"urn:ietf:params:acme:error:{kind}", "detail": detail, "status": status}
+        self.answer(status, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode())
 
     def forward(self, body, replaces=None, is_order=False):
         context = ssl.create_default_context()
