@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most bans at once; those next to end make room.
-const MAX_BANS: usize = 50_000;
+const MAX_BANS: usize = 100_000;
 
 /// One ban.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
