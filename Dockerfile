@@ -12,6 +12,7 @@ FROM ${BUILDER} AS dependencies
 ARG PROFILE=release
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 COPY trim trim
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

@@ -166,3 +166,12 @@ fn a_warning_about_a_certificate_is_said_once_at_start_and_once_at_a_reload() {
     assert_eq!(times("other.pem expired on 2022"), 1, "{}", gateway.said());
     gateway.terminate();
 }
+
+/// See `.cargo/config.toml`: it would cost each start a tenth of a second, and on some machines the start itself.
+#[test]
+fn no_start_waits_for_the_jitter_of_the_processor() {
+    let file = std::fs::read(env!("CARGO_BIN_EXE_gatepost")).expect("the program");
+    let is_there = |words: &[u8]| memchr::memmem::find(&file, words).is_some();
+    assert!(is_there(b"getrandom"), "its names can be read");
+    assert!(!is_there(b"jent_read_entropy"), "built without .cargo/config.toml");
+}
