@@ -203,6 +203,13 @@ impl Gateway {
         })
     }
 
+    /// Waits until it says that there is no certificate, and gives its words.
+    fn failure(&self) -> String {
+        self.wait_for("the failure", |log| {
+            log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
+        })
+    }
+
     /// Waits until so many certificates of the CA were loaded.
     fn loaded(&self, count: usize) {
         self.wait_for(&format!("{count} certificates of pebble"), |log| (from_pebble(log) >= count).then_some(()));
@@ -248,6 +255,11 @@ impl Gateway {
 fn events(log: &str, kind: &str) -> Vec<Value> {
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events.filter(|event| event["event"] == kind).collect()
+}
+
+/// Five minutes, and up to a quarter of that by chance.
+fn assert_waits_after_one_failure(line: &str) {
+    assert!(line.contains("tried again in 5m") || line.contains("tried again in 6m"), "{line}");
 }
 
 fn from_pebble(log: &str) -> usize {
@@ -331,9 +343,7 @@ fn a_handshake_brings_a_certificate_that_is_renewed_and_outlives_the_ca() {
     let log = gateway.log();
     assert!(log.contains("is due for renewal") && !log.contains("acme: no "), "{log}");
     pebble.stop();
-    let line = gateway.wait_for("the CA to be missed", |log| {
-        log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
-    });
+    let line = gateway.failure();
     assert!(line.contains("refused") && line.contains("is served on") && line.contains("tried again in"), "{line}");
     gateway.assert_serves(&root, "ECDSA+SHA256", "Peer signature type: ECDSA");
 
@@ -354,22 +364,17 @@ fn a_proof_that_the_ca_does_not_see_is_told_in_its_words_and_not_tried_again_at_
     let pebble = Pebble::start(address, 86_400);
     // It asks at 5002, where nobody is: as when port 80 is not let through.
     let mut gateway = Gateway::start(address, &pebble, &format!("http_address: \"{address}:5003\""));
-    let failed = |gateway: &Gateway| {
-        gateway.wait_for("the failure", |log| {
-            log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
-        })
-    };
-    let line = failed(&gateway);
+    let line = gateway.failure();
     let told = ["did not see that the names are ours", "mail.example.net:", "connection refused", "private CA"];
     assert!(told.iter().all(|words| line.contains(words)), "{line}");
-    assert!(line.contains("tried again in 5m") || line.contains("tried again in 6m"), "{line}");
+    assert_waits_after_one_failure(&line);
     let mut openssl = client("openssl");
     openssl.args(["s_client", "-connect", &format!("{address}:993"), "-ign_eof"]);
     assert!(run(openssl, b"a LOGOUT\r\n").said.contains("gatepost private CA"));
     // A service manager that starts it again and again does not make it hammer the CA either.
     for _ in 0..3 {
         gateway.restart();
-        failed(&gateway);
+        gateway.failure();
     }
     gateway.restart();
     let line =
@@ -388,9 +393,7 @@ fn a_certificate_that_could_not_be_kept_is_not_asked_for() {
     // As on a full disk: where the next one would be written, nothing can be.
     std::fs::create_dir_all(gateway.folder().join("ecdsa.new/full")).expect("made");
     gateway.reload_with("[mail.example.net, imap.example.net]", "[mail.example.net, pop.example.net]");
-    let line = gateway.wait_for("the failure", |log| {
-        log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
-    });
+    let line = gateway.failure();
     assert!(line.contains("ecdsa.new") && line.contains("state_dir must be a directory"), "{line}");
     assert_eq!(pebble.issued(), 1, "the CA would have counted it");
 }

@@ -5,8 +5,8 @@
 //! call.
 //!
 //! The handshake is rustls', and so is everything that a stranger sends behind it (`library`). For a user of TLS 1.3 who has
-//! logged in (and for anybody on a `tcp` listener), and then says much or waits, rustls keeps the key schedule alone, and the records are ours (`traffic`):
-//! a third of the memory, and no octet copied more often than it must be.
+//! logged in (and for anybody on a `tcp` listener), and then says much or waits, rustls keeps the key schedule alone, and
+//! the records are ours (`traffic`): a third of the memory, and no octet copied more often than it must be.
 
 mod key;
 mod library;

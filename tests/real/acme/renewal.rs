@@ -1,6 +1,6 @@
 //! Renewal when the CA wants it (ARI, RFC 9773). Debian's pebble does not know that; a front of it does.
 
-use super::{Gateway, Pebble, events};
+use super::{Gateway, Pebble, assert_waits_after_one_failure, events};
 use crate::kept::{Kept, own_address, until};
 use std::net::TcpStream;
 
@@ -81,10 +81,8 @@ fn a_ca_that_refuses_its_own_nonces_is_asked_anew_a_few_times() {
     assert_eq!(front.asked("nonce").len(), 3);
 
     let (gateway, pebble, front) = start("nonces-100", 86_400);
-    let line = gateway.wait_for("the failure", |log| {
-        log.lines().find(|line| line.contains("acme: no ECDSA certificate")).map(str::to_owned)
-    });
+    let line = gateway.failure();
     assert!(line.contains("never seen it") && line.contains("badNonce"), "in the CA's words: {line}");
-    assert!(line.contains("tried again in 5m") || line.contains("tried again in 6m"), "{line}");
+    assert_waits_after_one_failure(&line);
     assert_eq!((front.asked("nonce").len(), pebble.issued()), (9, 0));
 }
